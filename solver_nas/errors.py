@@ -1,0 +1,68 @@
+"""What can go wrong, one class per thing that the caller can do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class SolverNasError(Exception):
+    """Any error that this library raises on purpose."""
+
+
+class GraphError(SolverNasError, ValueError):
+    """The structure is wrong: an unknown, foreign or repeated vertex, a cycle, a wrong slot."""
+
+
+class LayerError(SolverNasError, ValueError):
+    """A layer's arrays, declared axes or inputs do not fit together."""
+
+
+class RuleError(SolverNasError, ValueError):
+    """A rule cannot say how neurons flow through an operation, or forgot to."""
+
+
+class UtilityError(SolverNasError, ValueError):
+    """A utility has the wrong length, or is not a finite number."""
+
+
+class RequestError(SolverNasError, ValueError):
+    """A request makes no sense on its own, whatever the network allows."""
+
+
+class ImpossibleError(SolverNasError):
+    """A request contradicts the network or another request.
+
+    Attributes:
+        reasons: the smallest set of relations and requests that conflict, in words.
+        nearest: vertex name -> sizes that would work, nearest first.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        reasons: tuple[str, ...] = (),
+        nearest: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
+        """Keep the explanation beside its text."""
+        super().__init__(message)
+        self.reasons = reasons
+        self.nearest = dict(nearest or {})
+
+
+class TimeLimitError(SolverNasError, TimeoutError):
+    """The time limit passed before any solution was found; ask for more time."""
+
+
+class PlanError(SolverNasError):
+    """A plan does not fit the model that it is applied to, or is inconsistent in itself."""
+
+
+class TrainingError(SolverNasError, ArithmeticError):
+    """The loss is not finite: lower the learning rate, or look at the data."""
+
+
+class RelaxedWarning(UserWarning):
+    """An exact request was impossible; the nearest sizes were used instead."""

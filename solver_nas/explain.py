@@ -1,0 +1,233 @@
+"""Why a request has no solution, in words: the smallest set of relations and wishes that conflict."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from solver_nas.graph import Port
+from solver_nas.labels import FIXED, Reason
+from solver_nas.problem import classify, pose
+from solver_nas.solve import Status, nearest_sizes, solve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from solver_nas.graph import Graph
+    from solver_nas.labels import Labels
+    from solver_nas.requests import Target
+
+T = TypeVar("T")
+_TIME_LIMIT = 10.0  # seconds; an explanation that is not minimal beats a minimal one that nobody waits for
+
+_SIGNS = {"add": " + ", "subtract": " - ", "multiply": " * ", "divide": " / "}
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a request is impossible, or that it is not.
+
+    Args:
+        possible: whether all exact wishes can be met.
+        wishes: the exact wishes that take part in the conflict.
+        reasons: the relations that do, one line each.
+        nearest: vertex -> the nearest sizes below and above that work, everything else being as requested.
+        minimal: whether no line can be left out.
+    """
+
+    possible: bool
+    wishes: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    nearest: Mapping[str, tuple[int, ...]] | None = None
+    minimal: bool = True
+
+    def __bool__(self) -> bool:
+        """Whether the request is possible."""
+        return self.possible
+
+    def __str__(self) -> str:
+        """The explanation as a paragraph."""
+        if self.possible:
+            return "The request is possible."
+        lines = [f"{' together with '.join(self.wishes)} is impossible."]
+        lines += [f"  {reason}" for reason in self.reasons]
+        for name, sizes in (self.nearest or {}).items():
+            which = f" for {name}" if len(self.nearest or {}) > 1 else ""
+            lines.append(f"nearest possible{which}: {', '.join(map(str, sizes)) or 'none'}")
+        if not self.minimal:
+            lines.append("(not every line may be needed: the time for explaining was up)")
+        return "\n".join(lines)
+
+
+def explain_conflict(
+    graph: Graph, labels: Labels, targets: Sequence[Target], *, time_limit: float = _TIME_LIMIT, seed: int = 0
+) -> Explanation:
+    """Find out whether exact wishes can be met together, and if not, why.
+
+    The relations are tried out by leaving them away: ties and rectangles are grouped by the vertex and
+    the rule that they come from. Source: QuickXplain, Junker 2004.
+    """
+    exact = [target for target in targets if target.exact]
+    deadline = time.perf_counter() + time_limit
+    if _feasible(labels, exact, seed):
+        return Explanation(possible=True)
+    core = _Relations(labels, exact, seed)
+    minimal, members = _minimise(core.feasible, [*exact, *core.near(exact)], deadline)
+    wishes = [member for member in members if not isinstance(member, Reason)]
+    reasons = [member for member in members if isinstance(member, Reason)]
+    nearest = {}
+    for target in wishes:
+        others = [other for other in exact if other is not target]
+        if not others or _feasible(labels, others, seed):
+            nearest[target.port.vertex] = _nearest(labels, target, others, seed)
+    return Explanation(
+        False, tuple(wish.text for wish in wishes), _in_words(graph, labels, reasons, wishes), nearest, minimal
+    )
+
+
+def _feasible(labels: Labels, targets: Sequence[Target], seed: int) -> bool:
+    problem = pose(labels, targets, lambda _: 0.0)
+    return solve(problem, seed=seed).status is not Status.INFEASIBLE
+
+
+def _nearest(labels: Labels, target: Target, others: Sequence[Target], seed: int) -> tuple[int, ...]:
+    problem = pose(labels, [*others, target], lambda _: 0.0)
+    wish = next(wish for wish in problem.wishes if wish.target is target)
+    return nearest_sizes(problem, wish, seed=seed)
+
+
+class _Relations:
+    """Feasibility with only some of the relations."""
+
+    def __init__(self, labels: Labels, targets: Sequence[Target], seed: int) -> None:
+        self._labels, self._targets, self._seed = labels, targets, seed
+
+    def feasible(self, members: Sequence[Target | Reason]) -> bool:
+        """Whether these wishes can be met under these relations alone."""
+        reasons = {member for member in members if isinstance(member, Reason)}
+        wishes = [member for member in members if not isinstance(member, Reason)]
+        labels = self._labels
+        some = replace(
+            labels,
+            ties=tuple(tie for tie in labels.ties if tie.reason in reasons),
+            joints=tuple(joint for joint in labels.joints if joint.reason in reasons),
+            products=tuple(product for product in labels.products if product.reason in reasons),
+        )
+        return _feasible(some, wishes, self._seed)
+
+    def near(self, targets: Sequence[Target]) -> list[Reason]:
+        """Relations that a wish can reach at all, in the order of the vertices."""
+        labels = self._labels
+        class_of, classes = classify(labels)
+        reached = np.zeros(classes, bool)
+        for target in targets:
+            reached[class_of[labels.tensors[target.port].neurons["label"]]] = True
+        links = [
+            *((tie.reason, class_of[tie.left], class_of[tie.right]) for tie in labels.ties),
+            *((j.reason, class_of[j.rows], class_of[j.cells.reshape(-1)]) for j in labels.joints),
+            *((p.reason, class_of[p.rows], class_of[np.r_[p.columns, p.cells.reshape(-1)]]) for p in labels.products),
+        ]
+        found: dict[Reason, None] = {}
+        grown = True
+        while grown:
+            grown = False
+            for reason, left, right in links:
+                if reason not in found and (reached[left].any() or reached[right].any()):
+                    found[reason] = None
+                    for side in (left, right):
+                        # What is always kept links nothing.
+                        reached[side[side != FIXED]] = True
+                    grown = True
+        order = {vertex: place for place, vertex in enumerate(port.vertex for port in labels.tensors)}
+        return sorted(found, key=lambda reason: (order.get(reason.vertex, -1), reason.rule))
+
+
+def _minimise(
+    feasible: Callable[[Sequence[T]], bool], members: Sequence[T], deadline: float
+) -> tuple[bool, list[T]]:
+    """A smallest infeasible subset (none of its members can go); whether there was time to get there."""
+    late = False
+
+    def needed(background: list[T], changed: Sequence[T], rest: list[T]) -> list[T]:
+        nonlocal late
+        if time.perf_counter() > deadline:
+            late = True
+            return rest
+        if changed and not feasible(background):
+            return []
+        if len(rest) <= 1:
+            return rest
+        half = len(rest) // 2
+        left, right = rest[:half], rest[half:]
+        of_right = needed([*background, *left], left, right)
+        of_left = needed([*background, *of_right], of_right, left)
+        return [*of_left, *of_right]
+
+    return not late, needed([], [], list(members))
+
+
+def _in_words(
+    graph: Graph, labels: Labels, reasons: Sequence[Reason], wishes: Sequence[Target]
+) -> tuple[str, ...]:
+    """One line per relation, then one per operation that carries neurons from their source to there."""
+    words = _Words(graph, labels)
+    lines: dict[str, str] = {}
+    for reason in reasons:
+        line = f"{words.vertex(reason.vertex)}   ({reason.rule})"
+        lines.setdefault(f"{reason.vertex} {reason.rule}", line)
+    stack = [port.vertex for reason in reasons for port in graph.vertex(reason.vertex).inputs]
+    stack += [wish.port.vertex for wish in wishes]
+    seen = {reason.vertex for reason in reasons}
+    while stack:
+        name = words.origin(stack.pop(0))
+        if name in seen or not words.carries(name):
+            continue
+        seen.add(name)
+        lines[name] = f"{words.vertex(name)}{words.multiple(name)}"
+        stack += [port.vertex for port in graph.vertex(name).inputs]
+    return tuple(lines.values())
+
+
+class _Words:
+    """Vertices as readable formulas."""
+
+    def __init__(self, graph: Graph, labels: Labels) -> None:
+        self._graph, self._labels = graph, labels
+        self._first: dict[bytes, str] = {}
+        for port, tensor in labels.tensors.items():
+            self._first.setdefault(tensor.neurons["label"].tobytes(), port.vertex)
+
+    def origin(self, name: str) -> str:
+        """The first vertex that has the same neurons in the same order."""
+        return self._first[self._labels.tensors[Port(name)].neurons["label"].tobytes()]
+
+    def carries(self, name: str) -> bool:
+        """Whether a vertex only rearranges the neurons of others."""
+        vertex = self._graph.vertex(name)
+        inside = [self._labels.tensors[port].neurons["label"] for port in vertex.inputs]
+        mine = self._labels.tensors[Port(name)].neurons["label"]
+        return bool(inside) and len(mine) > 0 and bool(np.isin(mine, np.concatenate(inside)).all())
+
+    def vertex(self, name: str) -> str:
+        """`out = start + joined`, `joined = concat(split, split)`."""
+        vertex = self._graph.vertex(name)
+        inputs = [self.origin(port.vertex) for port in vertex.inputs]
+        inputs = [vertex.inputs[i].vertex if one == name else one for i, one in enumerate(inputs)]
+        if vertex.kind in _SIGNS and len(inputs) > 1:
+            return f"{name} = {_SIGNS[vertex.kind].join(inputs)}"
+        return f"{name} = {vertex.kind}({', '.join(inputs)})" if inputs else f"{name} = {vertex.kind}"
+
+    def multiple(self, name: str) -> str:
+        """A note on what the size is a multiple of, if that is more than one."""
+        class_of, _ = classify(self._labels, ())
+        _, counts = np.unique(class_of[self._labels.tensors[Port(name)].neurons["label"]], return_counts=True)
+        common = math.gcd(*_ints(counts))
+        return f"   (so nout({name}) is a multiple of {common})" if common > 1 else ""
+
+
+def _ints(values: Iterable[object]) -> list[int]:
+    return [int(str(value)) for value in values]

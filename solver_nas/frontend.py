@@ -1,0 +1,181 @@
+"""What every kind of model offers to the engine, and the handle by which a caller names a vertex."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solver_nas.errors import GraphError
+from solver_nas.graph import Port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from solver_nas.graph import Graph, Vertex
+    from solver_nas.labels import Labels, Shape, Tensor
+
+Array = NDArray[Any]
+
+
+class Model(ABC):
+    """A network that can be read as a graph with arrays, and changed in one step.
+
+    Front ends derive from this class; the verbs of the library know nothing else about them.
+    """
+
+    @property
+    @abstractmethod
+    def graph(self) -> Graph:
+        """The present structure."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> Labels:
+        """The labels of the present structure."""
+
+    @property
+    @abstractmethod
+    def arrays(self) -> Mapping[str, Array]:
+        """The present parameters, by key; not to be written to."""
+
+    @abstractmethod
+    def fill_of(self, vertex: str, role: str) -> float | None:
+        """What a new entry of a parameter starts with so that it changes nothing; `None` for random weights."""
+
+    @abstractmethod
+    def commit(
+        self, graph: Graph, arrays: Mapping[str, Array], moved: Mapping[str, NDArray[np.intp]]
+    ) -> None:
+        """Take over a new structure and new arrays, all or nothing.
+
+        Args:
+            graph: the new structure.
+            arrays: every parameter.
+            moved: vertex name -> which old neuron stands at each place, -1 for a new one.
+        """
+
+    @abstractmethod
+    def default_utility(self, handle: Handle) -> NDArray[np.float64] | float:
+        """What the neurons of a vertex are worth when the caller does not say."""
+
+    def handle(self, name: str) -> Handle:
+        """The handle of a vertex."""
+        self.graph.vertex(name)
+        return Handle(self, name)
+
+    def __getitem__(self, name: str) -> Handle:
+        """The vertex of that name.
+
+        Raises:
+            GraphError: there is none.
+        """
+        return self.handle(name)
+
+    def __iter__(self) -> Iterator[Handle]:
+        """All vertices, producers first."""
+        return (self.handle(name) for name in self.graph.order)
+
+    def __len__(self) -> int:
+        """How many vertices there are."""
+        return len(self.graph)
+
+    def __contains__(self, item: object) -> bool:
+        """Whether a name or a handle belongs to this model."""
+        if isinstance(item, Handle):
+            return item.model is self and item.name in self.graph
+        return item in self.graph
+
+    def tensor(self, name: str) -> Tensor:
+        """The labelled output of a vertex."""
+        return self.labels.tensors[Port(name)]
+
+
+class Handle:
+    """A vertex of a model, as the caller holds it.
+
+    It stays valid when sizes change; `nin`, `nout` and the like are read when they are asked for.
+    """
+
+    def __init__(self, model: Model, name: str) -> None:
+        """Only for front ends; callers get handles from `model[name]`."""
+        self.model = model
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """The vertex's name."""
+        return self._name
+
+    @property
+    def vertex(self) -> Vertex:
+        """The vertex as a value."""
+        return self.model.graph.vertex(self._name)
+
+    @property
+    def kind(self) -> str:
+        """What the operation is."""
+        return self.vertex.kind
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of the output; `None` where it is not known, such as the batch."""
+        return self.model.tensor(self._name).shape
+
+    @property
+    def nout(self) -> int:
+        """Number of output neurons."""
+        return len(self.model.tensor(self._name).neurons)
+
+    @property
+    def nin(self) -> tuple[int, ...]:
+        """Number of input neurons, one entry per slot."""
+        return tuple(handle.nout for handle in self.inputs)
+
+    @property
+    def inputs(self) -> tuple[Handle, ...]:
+        """The vertices that this one reads, by slot."""
+        return tuple(self.model.handle(port.vertex) for port in self.vertex.inputs)
+
+    @property
+    def outputs(self) -> tuple[Handle, ...]:
+        """The vertices that read this one, each once, producers first."""
+        return tuple(self.model.handle(name) for name in self.model.graph.consumers(self._name))
+
+    @property
+    def parameters(self) -> Mapping[str, Array]:
+        """The arrays of this vertex by role, read-only views."""
+        arrays = self.model.arrays
+        result = {}
+        for role, parameter in self.vertex.parameters.items():
+            view = arrays[parameter.key].view()
+            view.flags.writeable = False
+            result[role] = view
+        return result
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both name the same vertex of the same model."""
+        return isinstance(other, Handle) and other.model is self.model and other.name == self._name
+
+    def __hash__(self) -> int:
+        """Equal handles hash equally."""
+        return hash((id(self.model), self._name))
+
+    def __repr__(self) -> str:
+        """Name, kind and sizes."""
+        inputs = ", ".join(map(str, self.nin))
+        return f"<{self._name}: {self.kind} {inputs} -> {self.nout}>"
+
+
+def owner(handle: object) -> Model:
+    """The model of a handle.
+
+    Raises:
+        GraphError: this is no handle, or its vertex is gone.
+    """
+    if not isinstance(handle, Handle):
+        raise GraphError(f"expected a vertex such as net['hidden'], got {handle!r}")
+    handle.model.graph.vertex(handle.name)
+    return handle.model

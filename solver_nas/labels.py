@@ -1,0 +1,203 @@
+"""Which neurons stand or fall together: the labels of every tensor and the relations between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Mapping
+
+    from solver_nas.graph import Port
+
+IntArray = NDArray[np.int64]
+
+#: One position along a resizable axis. `label` says with which others it stands or falls; `copy` tells
+#: apart the positions of one tensor that carry the same label (as in `concat([x, x])` or a flattened image).
+NEURON = np.dtype([("label", np.int64), ("copy", np.uint64)])
+Neurons = NDArray[np.void]
+
+#: The label of what is always kept.
+FIXED = 0
+
+Shape = tuple[int | None, ...]
+SourceKey = tuple["Hashable", ...]
+
+
+class Reason(NamedTuple):
+    """Who says so: the vertex and, in words, its rule."""
+
+    vertex: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """The labels along one resizable axis of a tensor, or along several that form a rectangle.
+
+    Args:
+        axes: the tensor's axes, outermost first.
+        levels: one array of neurons per axis. `levels[i]` has the sizes of `axes[:i + 1]`: a row at
+            level `i` lives iff any of its cells at level `i + 1` does, and every row that lives has
+            equally many. The last level holds the neurons themselves.
+    """
+
+    axes: tuple[int, ...]
+    levels: tuple[Neurons, ...]
+
+    @property
+    def neurons(self) -> Neurons:
+        """The innermost level, shape = the sizes of `axes`."""
+        return self.levels[-1]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tensor:
+    """What flows along an edge: a shape (`None` where it is not known) and its blocks.
+
+    Axes under no block never change.
+    """
+
+    shape: Shape
+    blocks: tuple[Block, ...] = ()
+
+    @property
+    def neurons(self) -> Neurons:
+        """The neurons that count as the size of this tensor: its last block, in row-major order."""
+        return self.blocks[-1].neurons.reshape(-1) if self.blocks else np.zeros(0, NEURON)
+
+    def block_of(self, axis: int) -> Block | None:
+        """The block that covers an axis, if one does."""
+        return next((block for block in self.blocks if axis in block.axes), None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tie:
+    """Labels that stand or fall together, position by position (int arrays of one shape)."""
+
+    left: IntArray
+    right: IntArray
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Joint:
+    """A rectangle: every row that lives keeps the same number (at least one) of its cells.
+
+    Args:
+        rows: labels, shape (rows,).
+        cells: labels, shape (rows, columns); a row lives iff any of its cells does.
+        reason: who needs the rectangle.
+    """
+
+    rows: IntArray
+    cells: IntArray
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Product:
+    """Columns shared by all rows: a cell lives iff its row and its column do.
+
+    Args:
+        rows: labels, shape (rows,).
+        columns: labels, shape (columns,).
+        cells: labels, shape (rows, columns).
+        reason: who shares the columns.
+    """
+
+    rows: IntArray
+    columns: IntArray
+    cells: IntArray
+    reason: Reason
+
+
+class Use(NamedTuple):
+    """How a parameter's axes meet the labels.
+
+    Args:
+        axes: axes of the parameter's view, outermost first.
+        levels: as in a `Block`.
+        role: `fresh` (the parameter makes these neurons), `contract` (it consumes them) or
+            `follow` (it accompanies them, as a bias or a norm's scale does).
+    """
+
+    axes: tuple[int, ...]
+    levels: tuple[Neurons, ...]
+    role: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ParameterLabels:
+    """The labels of one parameter.
+
+    Args:
+        view: the shape under which the rule sees the array; a reshape of its storage shape.
+        storage: for every storage axis, the view axes that it is made of.
+        uses: blocks over the view's axes; two uses may share their outer axes.
+    """
+
+    view: tuple[int, ...]
+    storage: tuple[tuple[int, ...], ...]
+    uses: tuple[Use, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labels:
+    """Everything that the rules have said about one graph.
+
+    Args:
+        count: labels are `0 .. count - 1`; 0 is `FIXED`.
+        sources: where labels come from, in the order in which they were made.
+        choices: what a rule decided by looking at the labels, so that a second pass decides the same.
+        tensors: the labels of every tensor.
+        parameters: the labels of every parameter, by parameter key.
+        ties: who must stand or fall together, with reasons.
+        joints: the rectangles.
+        products: the rectangles with shared columns.
+        pinned: what could not be resized, and why.
+    """
+
+    count: int
+    sources: Mapping[SourceKey, Neurons]
+    choices: Mapping[SourceKey, int]
+    tensors: Mapping[Port, Tensor]
+    parameters: Mapping[str, ParameterLabels]
+    ties: tuple[Tie, ...]
+    joints: tuple[Joint, ...]
+    products: tuple[Product, ...]
+    pinned: tuple[Reason, ...] = field(default=())
+
+    def arrays(self) -> Iterator[tuple[Port, Neurons]]:
+        """Every array of neurons in every tensor, level by level."""
+        for port, tensor in self.tensors.items():
+            for block in tensor.blocks:
+                for level in block.levels:
+                    yield port, level
+
+
+def neurons(labels: IntArray, copies: NDArray[np.uint64] | int = 0) -> Neurons:
+    """Put labels and copies into one array of neurons of the shape of `labels`."""
+    array = np.empty(labels.shape, NEURON)
+    array["label"] = labels
+    array["copy"] = copies
+    return array
+
+
+def mixed(array: Neurons, salt: NDArray[np.int64] | int) -> Neurons:
+    """The same labels with copies that also depend on `salt` (broadcast against the array).
+
+    The mix is a bijection of 64-bit words for every salt (Source: the finaliser of SplitMix64, Steele,
+    Lea and Flood 2014), so that copies made along different paths differ and depend on nothing but
+    the path: not on sizes, which is what lets the pruned network find its old positions again.
+    """
+    salt_bits = np.asarray(salt).astype(np.uint64) + np.uint64(1)
+    with np.errstate(over="ignore"):
+        word = array["copy"] + salt_bits * np.uint64(0x9E3779B97F4A7C15)
+        word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        word = word ^ (word >> np.uint64(31))
+    return neurons(np.broadcast_to(array["label"], word.shape), word)

@@ -1,0 +1,128 @@
+"""Where every neuron goes: the order of survivors and new ones along each axis."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from numpy.typing import NDArray
+
+from solver_nas.errors import PlanError
+
+if TYPE_CHECKING:
+    from solver_nas.labels import IntArray, Neurons
+    from solver_nas.solve import Selection
+
+Index = NDArray[np.intp]
+
+
+class Moves:
+    """Follows neurons through a change.
+
+    A new neuron that stands after an old one gets a label of its own; two new neurons belong to one
+    class iff they are the same in number after old neurons of one class.
+    """
+
+    def __init__(self, class_of: IntArray, selection: Selection) -> None:
+        """Number the new labels.
+
+        Args:
+            class_of: label -> class, before the change.
+            selection: which classes live and how many neurons are inserted after each.
+        """
+        self._lives = selection.lives[class_of]
+        self._inserted = selection.inserted[class_of]
+        self._grows = bool(self._inserted.any())
+        labels, classes = len(class_of), len(selection.lives)
+        self._first = labels + np.cumsum(self._inserted) - self._inserted
+        self.count = labels + int(self._inserted.sum())
+        start = classes + np.cumsum(selection.inserted) - selection.inserted
+        new_classes = np.repeat(start[class_of], self._inserted) + _counting(self._inserted)
+        self.class_of = np.concatenate([class_of, new_classes])
+        self._known: dict[int, tuple[Neurons, Neurons, Index]] = {}
+
+    def flat(self, array: Neurons) -> tuple[Neurons, Index]:
+        """What takes the place of these neurons, in row-major order, and which old position each one had (-1: new)."""
+        known = self._known.get(id(array))
+        if known is None:
+            known = (array, *self._move(array.reshape(-1)))
+            self._known[id(array)] = known  # the array itself is kept, so that its id stays taken
+        return known[1], known[2]
+
+    def _move(self, flat: Neurons) -> tuple[Neurons, Index]:
+        labels = flat["label"]
+        lives = self._lives[labels]
+        if not self._grows:
+            index = np.flatnonzero(lives)
+            return (flat, index) if len(index) == len(flat) else (flat[index], index)
+        inserted = self._inserted[labels]
+        index = np.repeat(np.arange(len(flat)), lives + inserted)
+        moved = flat[index]
+        # Of every run, the first is the survivor (if it lives), the rest are new.
+        rank = _counting(lives + inserted) - lives[index]
+        new = rank >= 0
+        moved["label"][new] = self._first[labels[index[new]]] + rank[new]
+        index = np.where(new, -1, index)
+        return moved, index
+
+    def shape(self, array: Neurons) -> tuple[int, ...]:
+        """The shape of a level after the change: rows without any cells are gone."""
+        if array.ndim == 1:
+            return (len(self.flat(array)[0]),)
+        labels = array["label"]
+        there = self._lives[labels] | (self._inserted[labels] > 0)
+        outer = [int(there.any(axis=tuple(range(depth, array.ndim))).sum()) for depth in range(1, array.ndim)]
+        counts = [1, *outer, len(self.flat(array)[0])]
+        if 0 in counts[:-1]:
+            return (0,) * array.ndim
+        return tuple(after // before for before, after in zip(counts[:-1], counts[1:], strict=True))
+
+    def level(self, array: Neurons) -> Neurons:
+        """A level after the change."""
+        moved, _ = self.flat(array)
+        shape = self.shape(array)
+        if int(np.prod(shape)) != len(moved):
+            raise PlanError(f"{array.shape} neurons become {len(moved)}, which are no rectangle")
+        return moved.reshape(shape)
+
+
+def _counting(counts: IntArray) -> IntArray:
+    """0 .. c - 1 for every c, one after the other."""
+    total = int(counts.sum())
+    return np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
+def locate(before: Neurons, after: Neurons, old_labels: int) -> Index:
+    """Old positions of neurons that stand in a new order.
+
+    Args:
+        before: neurons, one axis, before the change.
+        after: the same tensor's neurons after it.
+        old_labels: labels from here on are new.
+
+    Returns:
+        For every neuron of `after`, its position in `before`, or -1 if it is new.
+
+    Raises:
+        PlanError: a neuron was not there before.
+    """
+    order = np.lexsort((before["copy"], before["label"]))
+    ranked = before[order]
+    if len(ranked) > 1 and (ranked[1:] == ranked[:-1]).any():
+        raise PlanError("two positions of one tensor cannot be told apart")
+    place = np.searchsorted(_words(ranked), _words(after))
+    place = np.minimum(place, len(ranked) - 1)
+    found = ranked[place] == after
+    new = after["label"] >= old_labels
+    if not (found | new).all():
+        raise PlanError("a tensor would hold neurons that were not in it before")
+    return np.where(new, -1, order[place])
+
+
+def _words(array: Neurons) -> NDArray[np.void]:
+    """Neurons as big-endian bytes, whose order is that of (label, copy)."""
+    words = np.empty((len(array), 2), ">u8")
+    words[:, 0] = array["label"].astype(np.uint64)
+    words[:, 1] = array["copy"]
+    return words.view(np.dtype((np.void, 16))).reshape(-1)

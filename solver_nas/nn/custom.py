@@ -1,0 +1,262 @@
+"""Vertices around any callable of the user's: absorb, invariant, stack, immutable."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from solver_nas.errors import GraphError, LayerError
+from solver_nas.frontend import Handle
+from solver_nas.labels import Tensor
+from solver_nas.nn.forward import Call, forward
+from solver_nas.rules import Scope, Weight, rule
+from solver_nas.rules.merge import Meeting, Part
+from solver_nas.rules.primitives import concat, elementwise, fix, same
+from solver_nas.labels import Block, Use
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import ArrayLike
+
+    from solver_nas.nn.network import Network, NetworkVertex
+
+Function = "Callable[..., Any]"
+Axes = "Mapping[str, Sequence[str | None]]"
+
+
+def invariant(
+    function: Callable[..., Any],
+    inputs: NetworkVertex | Sequence[NetworkVertex],
+    *,
+    parameters: Mapping[str, ArrayLike] | None = None,
+    axes: Mapping[str, Sequence[str | None]] | None = None,
+    fills: Mapping[str, float] | None = None,
+    name: str | None = None,
+) -> NetworkVertex:
+    """A vertex whose output has as many neurons as each of its inputs, position by position.
+
+    Args:
+        function: called with the inputs, then with the parameters by keyword.
+        inputs: one vertex or several; all of them are tied to each other and to the output.
+        parameters: arrays that belong to the vertex.
+        axes: for every parameter, the meaning of each of its axes: `"out"` (the neurons) or `None` (fixed).
+        fills: what new entries of a parameter start with; 0 by default.
+        name: of the new vertex.
+
+    >>> from solver_nas import Network, nn
+    >>> x = nn.dense(Network().input("in", 3), 4, name="layer")
+    >>> invariant(lambda a: 2 * a, x, name="doubled")
+    <doubled: invariant 4 -> 4>
+    """
+    return _add("invariant", function, inputs, parameters, axes, fills, {}, name)
+
+
+def stack(
+    function: Callable[..., Any],
+    inputs: NetworkVertex | Sequence[NetworkVertex],
+    *,
+    axis: int = -1,
+    name: str | None = None,
+) -> NetworkVertex:
+    """A vertex whose output is made of all its inputs' neurons, one input after the other.
+
+    Args:
+        function: called with the inputs.
+        inputs: one vertex or several.
+        axis: the axis that holds the neurons, counted from the end.
+        name: of the new vertex.
+    """
+    return _add("stack", function, inputs, None, None, None, {"axis": axis}, name)
+
+
+def absorb(
+    function: Callable[..., Any],
+    inputs: NetworkVertex | Sequence[NetworkVertex],
+    *,
+    parameters: Mapping[str, ArrayLike],
+    axes: Mapping[str, Sequence[str | None]],
+    fills: Mapping[str, float] | None = None,
+    axis: int = -1,
+    name: str | None = None,
+) -> NetworkVertex:
+    """A vertex with own parameters that turn its inputs' neurons into new ones.
+
+    The flow of neurons and the selection of indices follow from the axes that are declared.
+
+    Args:
+        function: called with the inputs, then with the parameters by keyword; returns (batch, ..., out),
+            or the neurons at `axis`.
+        inputs: one vertex or several.
+        parameters: the arrays.
+        axes: for every parameter, the meaning of each axis: `"out"`, `"in"` (of a single input), `"in0"`,
+            `"in1"`, ... (by slot), or `None` (fixed). Other names stand for further resizable axes that
+            belong to this vertex alone.
+        fills: what new entries of a parameter start with, for those that are not weights.
+        axis: the axis of the output that holds the neurons, counted from the end.
+        name: of the new vertex.
+
+    Raises:
+        LayerError: no parameter has an `"out"` axis, or axes and arrays do not fit together.
+
+    >>> from solver_nas import Network
+    >>> x = Network().input("in", 3)
+    >>> absorb(
+    ...     lambda a, w: a @ w,
+    ...     x,
+    ...     parameters={"w": np.ones((3, 5))},
+    ...     axes={"w": ("in", "out")},
+    ...     name="mine",
+    ... )
+    <mine: absorb 3 -> 5>
+    """
+    if not any("out" in names for names in axes.values()):
+        raise LayerError(f"absorb: none of the parameters {sorted(axes)} has an axis called 'out'")
+    return _add("absorb", function, inputs, parameters, axes, fills, {"axis": axis}, name)
+
+
+def immutable(
+    function: Callable[..., Any],
+    inputs: NetworkVertex | Sequence[NetworkVertex],
+    *,
+    size: int,
+    axis: int = -1,
+    name: str | None = None,
+) -> NetworkVertex:
+    """A vertex of which nothing is known: neither its inputs nor its output ever change their sizes.
+
+    Args:
+        function: called with the inputs.
+        inputs: one vertex or several.
+        size: number of output neurons.
+        axis: the axis that holds them, counted from the end.
+        name: of the new vertex.
+    """
+    return _add("immutable", function, inputs, None, None, None, {"axis": axis, "size": size}, name)
+
+
+def _add(
+    kind: str,
+    function: Callable[..., Any],
+    inputs: NetworkVertex | Sequence[NetworkVertex],
+    parameters: Mapping[str, ArrayLike] | None,
+    axes: Mapping[str, Sequence[str | None]] | None,
+    fills: Mapping[str, float] | None,
+    attributes: Mapping[str, object],
+    name: str | None,
+) -> NetworkVertex:
+    vertices = (inputs,) if isinstance(inputs, Handle) else tuple(inputs)
+    if not vertices or not all(isinstance(vertex, Handle) for vertex in vertices):
+        raise GraphError(f"{kind} takes a vertex or a list of vertices, got {inputs!r}")
+    if not callable(function):
+        raise LayerError(f"{kind} takes a function first, got {function!r}")
+    arrays = {role: np.asarray(array) for role, array in (parameters or {}).items()}
+    declared = {role: tuple(names) for role, names in (axes or {}).items()}
+    if set(declared) != set(arrays):
+        raise LayerError(f"{kind}: parameters are {sorted(arrays)}, axes are declared for {sorted(declared)}")
+    for role, array in arrays.items():
+        if len(declared[role]) != array.ndim:
+            raise LayerError(
+                f"{kind}: {role!r} has {array.ndim} axes of sizes {array.shape}, declared are {declared[role]}"
+            )
+    net: Network = vertices[0].model
+    known = {"function": function, "axes": declared, **attributes}
+    zero = {role: 0.0 for role in arrays if not any(n and n.startswith("in") for n in declared[role])}
+    return net.add(kind, name, vertices, known, arrays, fills={**zero, **(fills or {})})
+
+
+@forward("invariant")
+@forward("stack")
+@forward("absorb")
+@forward("immutable")
+def _forward(call: Call) -> Any:
+    return call["function"](*call.inputs, **call.parameters)
+
+
+@rule("invariant")
+def _invariant(scope: Scope) -> Tensor:
+    inputs = scope.inputs
+    result = elementwise(scope, *inputs) if len(inputs) > 1 else same(scope, inputs[0])
+    _bind(scope, [("out", result)])
+    return result
+
+
+@rule("stack")
+def _stack(scope: Scope) -> Tensor:
+    return concat(scope, scope.inputs, scope.attribute("axis", int))
+
+
+@rule("immutable")
+def _immutable(scope: Scope) -> Tensor:
+    for tensor in scope.inputs:
+        scope.pin(tensor, "nothing is known about this operation")
+    axis, size = scope.attribute("axis", int), scope.attribute("size", int)
+    shape = list(scope.inputs[0].shape)
+    shape[axis] = size
+    made = scope.tape.fresh(scope.key("out"), (size,), scope.reason("immutable"))
+    scope.tape.pin(made, scope.reason("nothing is known about this operation"))
+    return Tensor(tuple(shape), (Block((axis % len(shape),), (made,)),))
+
+
+@rule("absorb")
+def _absorb(scope: Scope) -> Tensor:
+    axis = scope.attribute("axis", int)
+    shape = list(scope.inputs[0].shape)
+    inputs = [
+        ("in" if len(scope.inputs) == 1 else f"in{slot}", tensor) for slot, tensor in enumerate(scope.inputs)
+    ]
+    if len(scope.inputs) == 1:
+        inputs.append(("in0", scope.inputs[0]))
+    out = _bind(scope, inputs)
+    shape[axis] = len(out.levels[0])
+    used = {name for names in scope.attribute("axes", dict).values() for name in names}
+    for name, tensor in inputs[: len(scope.inputs)]:
+        if not used & {name, "in0" if name == "in" else name}:
+            scope.pin(tensor, f"no parameter has an axis {name!r}")
+    return Tensor(tuple(shape), (Block((axis % len(shape),), out.levels),))
+
+
+def _bind(scope: Scope, known: Sequence[tuple[str, Tensor]]) -> Part:
+    """Bind the declared axes of all parameters: known names to these tensors, other names to new neurons."""
+    meeting = Meeting(scope, "declared axes")
+    letters: dict[str, Part | None] = {}
+    for name, tensor in known:
+        scope.speak(tensor)
+        if len(tensor.blocks) == 1 and len(tensor.blocks[0].axes) == 1:
+            letters[name] = Part((name,), tensor.blocks[0].levels)
+        else:
+            for block in tensor.blocks:
+                scope.pin_block(block, "declared axes: the input has no single axis of neurons")
+            letters[name] = None
+    del meeting
+    for role, names in scope.attribute("axes", dict).items():
+        weight = scope.weight(role)
+        for place, name in enumerate(names):
+            _bind_axis(scope, weight, place, name, letters)
+    out = letters.get("out")
+    return out if out is not None else Part((), ())
+
+
+def _bind_axis(
+    scope: Scope, weight: Weight, place: int, name: str | None, letters: dict[str, Part | None]
+) -> None:
+    reason = scope.reason(f"axis {place} of parameter {weight.role!r} is declared as {name!r}")
+    fresh = name not in letters
+    if name is None:
+        fix(scope, weight, [place])
+        return
+    if fresh:
+        cells = scope.tape.fresh((weight.key, "axis", place), (weight.shape[place],), reason)
+        letters[name] = Part((name,), (cells,))
+    part = letters[name]
+    if part is None:
+        fix(scope, weight, [place])
+        return
+    if len(part.levels[0]) != weight.shape[place]:
+        raise scope.fail(
+            f"axis {place} of parameter {weight.role!r} is declared as {name!r} and has size {weight.shape[place]}, "
+            f"which is {len(part.levels[0])} elsewhere"
+        )
+    role = "fresh" if fresh else "contract" if name.startswith("in") else "follow"
+    scope.tape.bind(weight.key, Use((place,), part.levels, role), reason)

@@ -1,0 +1,75 @@
+"""Dense layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import autograd.numpy as anp
+import numpy as np
+
+from solver_nas.errors import LayerError
+from solver_nas.nn.activations import activate
+from solver_nas.nn.forward import Call, forward
+from solver_nas.rules import Scope, rule
+from solver_nas.rules.primitives import einsum, elementwise
+
+if TYPE_CHECKING:
+    from solver_nas.labels import Tensor
+    from solver_nas.nn.network import Network, NetworkVertex
+
+
+def glorot(net: Network, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Any:
+    """Uniform weights of variance 2 / (fan_in + fan_out). Source: Glorot and Bengio 2010, equation 16."""
+    limit = np.sqrt(6 / (fan_in + fan_out))
+    return net.rng.uniform(-limit, limit, shape)
+
+
+def width(layer: str, value: object) -> int:
+    """A number of neurons, checked."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise LayerError(f"{layer}: a number of neurons is a positive integer, got {value!r}")
+    return int(value)
+
+
+def dense(
+    x: NetworkVertex,
+    units: int,
+    *,
+    activation: str = "identity",
+    bias: bool = True,
+    name: str | None = None,
+) -> NetworkVertex:
+    """A fully connected layer over the last axis: `activation(x @ weight.T + bias)`.
+
+    Args:
+        x: the input, (batch, ..., features).
+        units: number of output neurons.
+        activation: its name; see `solver_nas.nn.ACTIVATIONS`.
+        bias: whether to add one.
+        name: of the new vertex.
+
+    Returns:
+        (batch, ..., units). Arrays: `weight` (units, features), `bias` (units,).
+    """
+    net, units = x.model, width("dense", units)
+    features = x.shape[-1]
+    if features is None:
+        raise LayerError(f"dense: the last axis of {x.name!r} has no known size")
+    arrays = {"weight": glorot(net, (units, features), features, units)}
+    if bias:
+        arrays["bias"] = np.zeros(units)
+    return net.add("dense", name, (x,), {"activation": activation}, arrays)
+
+
+@forward("dense")
+def _forward(call: Call) -> Any:
+    y = anp.dot(call.x, call.parameters["weight"].T)
+    if "bias" in call.parameters:
+        y = y + call.parameters["bias"]
+    return activate(call["activation"], y)
+
+
+@rule("dense")
+def _flow(scope: Scope) -> Tensor:
+    y = einsum(scope, "...i,oi->...o", scope.inputs[0], scope.weight("weight"))
+    return elementwise(scope, y, scope.weight("bias")) if scope.has("bias") else y

@@ -1,0 +1,451 @@
+"""A neural network in NumPy: a graph of vertices, their arrays, and its evaluation."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solver_nas.errors import GraphError, LayerError
+from solver_nas.frontend import Handle, Model
+from solver_nas.graph import Graph, Parameter, Port, Vertex
+from solver_nas.labels import Block, Tensor
+from solver_nas.nn.forward import evaluate
+from solver_nas.rules import Scope, Tape, label, label_vertex, rule
+
+if TYPE_CHECKING:
+    import networkx as nx
+    from collections.abc import Mapping, Sequence
+
+    from solver_nas.frontend import Array
+    from solver_nas.labels import Labels, Shape
+    from solver_nas.nn.observe import Observer
+
+
+class Network(Model):
+    """A network of NumPy layers.
+
+    Layers are added by functions that take handles and return one (`solver_nas.nn`); the structure is
+    a `networkx.MultiDiGraph` at `digraph`. Everything that can change lives in one tuple that a change
+    replaces as a whole, so that no failure and no interrupt leaves half of a change behind.
+
+    Args:
+        seed: for the initial weights.
+        dtype: of the weights.
+
+    >>> from solver_nas import nn
+    >>> net = Network()
+    >>> hidden = nn.dense(net.input("in", 2), 32, activation="relu", name="hidden")
+    >>> net.output(nn.dense(hidden, 1, name="out"))
+    >>> net["hidden"]
+    <hidden: dense 2 -> 32>
+    >>> net(np.zeros((5, 2))).shape
+    (5, 1)
+    """
+
+    def __init__(self, *, seed: int = 0, dtype: type[np.floating[Any]] = np.float64) -> None:
+        """Start without vertices."""
+        self.rng = np.random.default_rng(seed)
+        self.dtype = np.dtype(dtype)
+        self._state: tuple[Graph, dict[str, Array], dict[str, Observer]] = (Graph(), {}, {})
+        self._fills: dict[str, float | None] = {}
+        self._drafts: dict[str, Tensor] = {}
+        self._tape = Tape()
+        self._labels: Labels | None = None
+
+    # -- reading -------------------------------------------------------------------------------
+
+    @property
+    def graph(self) -> Graph:
+        """The present structure, as values."""
+        return self._state[0]
+
+    @property
+    def digraph(self) -> nx.MultiDiGraph[str]:
+        """The present structure as a networkx graph; edge keys are input slots. Not to be changed."""
+        return self.graph.digraph
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """The present arrays by key (`"vertex.role"`)."""
+        return self._state[1]
+
+    @property
+    def observers(self) -> dict[str, Observer]:
+        """What is gathered about activations, by vertex name."""
+        return self._state[2]
+
+    @property
+    def labels(self) -> Labels:
+        """The labels of the present structure."""
+        if self._labels is None:
+            self._labels = label(self.graph)
+        return self._labels
+
+    @property
+    def vertices(self) -> tuple[NetworkVertex, ...]:
+        """All vertices in topological order; among equals, the order in which they were added."""
+        return tuple(self.handle(name) for name in self.graph.order)
+
+    @property
+    def inputs(self) -> tuple[NetworkVertex, ...]:
+        """The input vertices, in the order in which `net(...)` takes them."""
+        return tuple(self.handle(vertex.name) for vertex in self.graph.vertices if vertex.kind == "input")
+
+    @property
+    def outputs(self) -> tuple[NetworkVertex, ...]:
+        """The output vertices, in the order in which `net(...)` returns them."""
+        return tuple(self.handle(port.vertex) for port in self.graph.outputs)
+
+    def handle(self, name: str) -> NetworkVertex:
+        """The handle of a vertex.
+
+        Raises:
+            GraphError: there is no vertex of that name.
+        """
+        self.graph.vertex(name)
+        return NetworkVertex(self, name)
+
+    def __getitem__(self, name: str) -> NetworkVertex:
+        """The vertex of that name."""
+        return self.handle(name)
+
+    def tensor(self, name: str) -> Tensor:
+        """The labelled output of a vertex."""
+        if name not in self._drafts:
+            self._drafts = {port.vertex: tensor for port, tensor in self.labels.tensors.items()}
+        return self._drafts[name]
+
+    # -- building ------------------------------------------------------------------------------
+
+    def input(self, name: str, size: int | Sequence[int | None], *, axis: int | None = None) -> NetworkVertex:
+        """Add an input.
+
+        Args:
+            name: unique in the network.
+            size: number of features, or the shape of one sample, such as `(3, 32, 32)` (channels first);
+                `None` for a size that is not known. `()` or an axis of tokens has no neurons: see `axis`.
+            axis: which axis of a sample holds the neurons; by default the first one. Sequences are
+                `(steps, features)` with `axis=-1`.
+
+        Returns:
+            The input's handle. Its size never changes.
+        """
+        shape = (size,) if isinstance(size, int) else tuple(size)
+        if any(s is not None and (not isinstance(s, int | np.integer) or s < 1) for s in shape):
+            raise LayerError(f"input {name!r}: sizes are positive integers or None, got {size!r}")
+        place = 0 if axis is None else axis
+        return self.add("input", name, (), {"shape": shape, "axis": place if shape else None})
+
+    def tokens(self, name: str, length: int | None = None) -> NetworkVertex:
+        """Add an input of integers, such as token numbers for an embedding: (batch, length), no neurons."""
+        return self.add("input", name, (), {"shape": (length,), "axis": None})
+
+    def output(self, *vertices: Handle) -> None:
+        """Say which vertices `net(...)` returns; by default those that nothing reads.
+
+        Raises:
+            GraphError: a vertex of another network.
+        """
+        names = tuple(Port(self._mine(vertex).name) for vertex in vertices)
+        self.graph.outputs = names
+
+    def add(
+        self,
+        kind: str,
+        name: str | None,
+        inputs: Sequence[Handle],
+        attributes: Mapping[str, object] | None = None,
+        arrays: Mapping[str, Array] | None = None,
+        *,
+        fills: Mapping[str, float] | None = None,
+        keys: Mapping[str, str] | None = None,
+    ) -> NetworkVertex:
+        """Add a vertex of any kind that has a rule; layers are made with this.
+
+        Args:
+            kind: the operation; its rule and its forward function are registered under this name.
+            name: unique; `None` for the kind and a number.
+            inputs: handles of the vertices that it reads.
+            attributes: what rule and forward function need to know.
+            arrays: parameters by role.
+            fills: what new entries of a parameter start with so that they change nothing (for those that
+                are not weights of neurons: 1 for a norm's scale).
+            keys: roles whose array is shared with another vertex, and that array's key.
+
+        Raises:
+            GraphError: the name is taken, or an input belongs to another network.
+            LayerError: arrays and declared axes do not fit; nothing has been added.
+        """
+        name = self._free_name(kind) if name is None else name
+        ports = tuple(Port(self._mine(handle).name) for handle in inputs)
+        store = {f"{name}.{role}": np.asarray(array, self.dtype) for role, array in (arrays or {}).items()}
+        parameters = {
+            role: Parameter(f"{name}.{role}", store[f"{name}.{role}"].shape) for role in (arrays or {})
+        }
+        for role, key in (keys or {}).items():
+            parameters[role] = Parameter(key, self.arrays[key].shape)
+        vertex = Vertex(name, kind, ports, dict(attributes or {}), parameters)
+        if name in self.graph:
+            raise GraphError(f"vertex {name!r} is there already; names must be unique")
+        (draft,) = label_vertex(vertex, tuple(self.tensor(port.vertex) for port in ports), self._tape)
+        self.graph.add(vertex)
+        self.arrays.update(store)
+        for role, value in (fills or {}).items():
+            self._fills[f"{name}.{role}"] = value
+        self._drafts[name] = draft
+        self._labels = None
+        return self.handle(name)
+
+    def _free_name(self, kind: str) -> str:
+        number = 1
+        while f"{kind}_{number}" in self.graph:
+            number += 1
+        return f"{kind}_{number}"
+
+    def _mine(self, handle: Handle) -> Handle:
+        if not isinstance(handle, Handle) or handle.model is not self:
+            raise GraphError(f"{handle!r} is not a vertex of this network")
+        self.graph.vertex(handle.name)
+        return handle
+
+    def rename(self, old: str, new: str) -> NetworkVertex:
+        """Give a vertex another name; handles of the old name become void.
+
+        Raises:
+            GraphError: the name is taken.
+        """
+        if new != old:
+            if new in self.graph:
+                raise GraphError(f"vertex {new!r} is there already; names must be unique")
+            tensor = self.tensor(old)
+            graph = self.graph.renamed(old, new)
+            observers = {new if name == old else name: seen for name, seen in self.observers.items()}
+            self._state = (graph, self.arrays, observers)
+            self._drafts = {name: kept for name, kept in self._drafts.items() if name != old} | {new: tensor}
+            self._labels = None
+        return self.handle(new)
+
+    # -- evaluating ----------------------------------------------------------------------------
+
+    def __call__(self, *inputs: Array, training: bool = False, **named: Array) -> Any:
+        """Evaluate the network.
+
+        Args:
+            inputs: arrays of shape (batch, ...), in the order of `net.inputs`.
+            training: as in a training step (dropout, batch statistics).
+            named: arrays by name of the input instead.
+
+        Returns:
+            The output array, or a tuple of them if there are several outputs.
+
+        Raises:
+            LayerError: wrong number, names or sizes of inputs.
+        """
+        values = self.activations(*inputs, training=training, **named)
+        names = [port.vertex for port in self.graph.outputs] or [
+            name for name in self.graph.order if not self.graph.consumers(name)
+        ]
+        return values[names[0]] if len(names) == 1 else tuple(values[name] for name in names)
+
+    def activations(self, *inputs: Array, training: bool = False, **named: Array) -> dict[str, Any]:
+        """The outputs of all vertices, by name; arguments as for `net(...)`."""
+        return evaluate(self.graph, self.arrays, self.feed(inputs, named), self.rng, training=training)
+
+    def feed(self, inputs: Sequence[Array], named: Mapping[str, Array]) -> dict[str, Array]:
+        """Arrays by input vertex, checked."""
+        names = [vertex.name for vertex in self.graph.vertices if vertex.kind == "input"]
+        if len(inputs) + len(named) != len(names) or not set(named) <= set(names[len(inputs) :]):
+            raise LayerError(
+                f"the network takes {len(names)} inputs {names}, got {len(inputs)} by position and {sorted(named)} by name"
+            )
+        fed = {name: np.asarray(x) for name, x in (*zip(names, inputs, strict=False), *named.items())}
+        for name, x in fed.items():
+            shape = self.tensor(name).shape[1:]
+            sample = x.shape[x.ndim - len(shape) :]
+            if x.ndim not in (len(shape), len(shape) + 1) or any(
+                want is not None and want != got for want, got in zip(shape, sample, strict=True)
+            ):
+                raise LayerError(
+                    f"input {name!r} takes arrays of shape (batch, {str(shape)[1:]}, got {x.shape}"
+                )
+        return fed
+
+    # -- changing ------------------------------------------------------------------------------
+
+    def fill_of(self, vertex: str, role: str) -> float | None:
+        """What a new entry of a parameter starts with; `None` for a weight."""
+        return self._fills.get(self.graph.vertex(vertex).parameters[role].key)
+
+    def commit(
+        self, graph: Graph, arrays: Mapping[str, Array], moved: Mapping[str, NDArray[np.intp]]
+    ) -> None:
+        """Take over a new structure and new arrays in a single assignment."""
+        observers = {
+            name: observer.select(moved[name]) if name in moved else observer
+            for name, observer in self.observers.items()
+        }
+        state = (graph, dict(arrays), observers)
+        self._state, self._labels, self._drafts, self._tape = state, None, {}, Tape()
+
+    def default_utility(self, handle: Handle) -> NDArray[np.float64] | float:
+        """What neurons are worth by default: see `solver_nas.nn.default_utility`."""
+        from solver_nas.nn.worth import default_utility
+
+        return default_utility(handle)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Network:
+        """An independent copy with its own arrays; callables of user-made layers are shared."""
+        twin = Network(dtype=self.dtype.type)
+        memo[id(self)] = twin
+        twin.rng = copy.deepcopy(self.rng)
+        arrays = {key: array.copy() for key, array in self.arrays.items()}
+        observers = {name: copy.deepcopy(observer) for name, observer in self.observers.items()}
+        twin._state = (Graph(self.graph.vertices, self.graph.outputs), arrays, observers)
+        twin._fills = dict(self._fills)
+        return twin
+
+    def __repr__(self) -> str:
+        """How many vertices and parameters."""
+        total = sum(array.size for array in self.arrays.values())
+        return f"<Network: {len(self)} vertices, {total:,} parameters>"
+
+    def summary(self) -> str:
+        """A table of all vertices: name, kind, inputs, sizes and number of parameters."""
+        from solver_nas.report.tables import summary
+
+        return summary(self)
+
+
+class NetworkVertex(Handle):
+    """A vertex of a NumPy network; `+ - * /` and unary minus make new ones."""
+
+    model: Network
+
+    @property
+    def op(self) -> Operation:
+        """The vertex's arrays and attributes, for reading and setting."""
+        return Operation(self.model, self.name)
+
+    def named(self, name: str) -> NetworkVertex:
+        """Rename this vertex; the handle stays valid."""
+        self.model.rename(self._name, name)
+        self._name = name
+        return self
+
+    @property
+    def inputs(self) -> tuple[NetworkVertex, ...]:
+        """The vertices that this one reads, by slot."""
+        return tuple(self.model.handle(port.vertex) for port in self.vertex.inputs)
+
+    @property
+    def outputs(self) -> tuple[NetworkVertex, ...]:
+        """The vertices that read this one, each once, producers first."""
+        return tuple(self.model.handle(name) for name in self.model.graph.consumers(self.name))
+
+    def _combine(self, other: object, kind: str, *, swapped: bool = False) -> NetworkVertex:
+        from solver_nas.nn.arithmetic import combine
+
+        return combine(self, other, kind, swapped=swapped)
+
+    def __add__(self, other: object) -> NetworkVertex:
+        """Element-wise sum with a vertex or a number."""
+        return self._combine(other, "add")
+
+    def __sub__(self, other: object) -> NetworkVertex:
+        """Element-wise difference."""
+        return self._combine(other, "subtract")
+
+    def __mul__(self, other: object) -> NetworkVertex:
+        """Element-wise product."""
+        return self._combine(other, "multiply")
+
+    def __truediv__(self, other: object) -> NetworkVertex:
+        """Element-wise quotient."""
+        return self._combine(other, "divide")
+
+    def __radd__(self, other: object) -> NetworkVertex:
+        """Element-wise sum with a number on the left."""
+        return self._combine(other, "add", swapped=True)
+
+    def __rsub__(self, other: object) -> NetworkVertex:
+        """Element-wise difference from a number."""
+        return self._combine(other, "subtract", swapped=True)
+
+    def __rmul__(self, other: object) -> NetworkVertex:
+        """Element-wise product with a number on the left."""
+        return self._combine(other, "multiply", swapped=True)
+
+    def __rtruediv__(self, other: object) -> NetworkVertex:
+        """A number divided by each element."""
+        return self._combine(other, "divide", swapped=True)
+
+    def __neg__(self) -> NetworkVertex:
+        """Element-wise negation."""
+        return self._combine(-1, "multiply")
+
+
+class Operation:
+    """What a vertex computes with: its arrays by role and its attributes, as `v.op.weight`, `v.op.groups`.
+
+    Setting an array checks it against the shape that the network needs there.
+    """
+
+    __slots__ = ("_model", "_name")
+
+    def __init__(self, model: Network, name: str) -> None:
+        """Only made by `NetworkVertex.op`."""
+        object.__setattr__(self, "_model", model)
+        object.__setattr__(self, "_name", name)
+
+    @property
+    def _vertex(self) -> Vertex:
+        vertex: Vertex = self._model.graph.vertex(self._name)
+        return vertex
+
+    def __getattr__(self, role: str) -> Any:
+        """An array or an attribute."""
+        vertex = self._vertex
+        if role in vertex.parameters:
+            return self._model.arrays[vertex.parameters[role].key]
+        if role in vertex.attributes:
+            return vertex.attributes[role]
+        known = ", ".join([*vertex.parameters, *vertex.attributes])
+        raise AttributeError(
+            f"vertex {self._name!r} ({vertex.kind}) has no {role!r}; it has {known or 'nothing'}"
+        )
+
+    def __setattr__(self, role: str, value: Any) -> None:
+        """Replace an array by one of the same shape."""
+        vertex = self._vertex
+        if role not in vertex.parameters:
+            known = ", ".join(vertex.parameters) or "none"
+            raise AttributeError(
+                f"vertex {self._name!r} ({vertex.kind}) has no array {role!r}; it has {known}"
+            )
+        array = np.array(value, self._model.dtype)
+        shape = vertex.parameters[role].shape
+        if array.shape != shape:
+            raise LayerError(f"vertex {self._name!r}: {role!r} has shape {shape}, got {array.shape}")
+        self._model.arrays[vertex.parameters[role].key] = array
+
+    def __dir__(self) -> list[str]:
+        """Roles and attributes."""
+        return [*self._vertex.parameters, *self._vertex.attributes]
+
+
+@rule("input")
+def _input(scope: Scope) -> Tensor:
+    shape = (None, *scope.attribute("shape", tuple))
+    axis = scope.vertex.attributes["axis"]
+    if axis is None:
+        return Tensor(shape)
+    place = int(str(axis)) % (len(shape) - 1) + 1
+    size = shape[place]
+    if size is None:
+        raise scope.fail(f"axis {axis} holds the neurons; its size cannot be None")
+    made = scope.tape.fresh(scope.key("input"), (size,), scope.reason("input"))
+    scope.tape.pin(made, scope.reason("an input: its size is given from outside"))
+    return Tensor(shape, (Block((place,), (made,)),))

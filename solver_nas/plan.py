@@ -1,0 +1,211 @@
+"""From a selection to a blueprint of the changed network: new attributes and index lists, all checked."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solver_nas.errors import PlanError, RuleError
+from solver_nas.graph import Graph, Parameter, Port
+from solver_nas.moves import Moves, locate
+from solver_nas.rules import Replay, Resized, label, rule_of
+from solver_nas.weights import Pick
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from solver_nas.graph import Vertex
+    from solver_nas.labels import IntArray, Labels, Neurons, ParameterLabels, Shape, Tensor
+    from solver_nas.solve import Certificate, Selection
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArrayPlan:
+    """How one parameter becomes its successor.
+
+    Args:
+        view: the shape under which it is picked from.
+        picks: what to take, over the axes of the view.
+        shape: the shape in which the result is stored.
+    """
+
+    view: tuple[int, ...]
+    picks: tuple[Pick, ...]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Blueprint:
+    """Everything that a change does, without any weights.
+
+    Args:
+        before: the graph that it starts from.
+        after: the graph that it leads to, with new attributes and shapes.
+        arrays: how every parameter that changes is made, by key.
+        sizes: vertex -> (neurons before, neurons after).
+        indices: vertex -> old index of every neuron that it will have, -1 for a new one.
+        certificate: how good the selection is.
+    """
+
+    before: Graph
+    after: Graph
+    arrays: Mapping[str, ArrayPlan]
+    sizes: Mapping[str, tuple[int, int]]
+    indices: Mapping[str, NDArray[np.intp]]
+    certificate: Certificate
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing changes."""
+        return not self.arrays and all(one == other for one, other in self.sizes.values())
+
+
+class Disorder(PlanError):
+    """The survivors would not stand in the order in which the changed network needs them."""
+
+
+def draw(
+    graph: Graph, labels: Labels, class_of: IntArray, selection: Selection, certificate: Certificate
+) -> Blueprint:
+    """Work out the changed network by running the rules over it again.
+
+    Args:
+        graph: the network's structure.
+        labels: its labels.
+        class_of: label -> class.
+        selection: which classes live, and where new neurons stand.
+        certificate: passed on.
+
+    Raises:
+        Disorder: the operations of the changed network would bring neurons together that do not belong
+            together, or tell others apart.
+    """
+    moves = Moves(class_of, selection)
+    drawn = _Draft(graph, labels, moves)
+    after = drawn.graph()
+    replay = Replay({key: moves.level(array) for key, array in labels.sources.items()}, labels.choices, moves.count)
+    try:
+        relabelled = label(after, replay)
+    except RuleError as error:
+        raise Disorder(str(error)) from error
+    _check_ties(relabelled, moves)
+    indices, sizes = {}, {}
+    for port, tensor in labels.tensors.items():
+        index = _check_tensor(port, tensor, relabelled.tensors[port], moves, labels.count)
+        indices[port.vertex], sizes[port.vertex] = index, (len(tensor.neurons), len(index))
+    arrays = {}
+    for key, parameter in labels.parameters.items():
+        planned = _array_plan(parameter, relabelled.parameters[key], drawn.storage[key], moves, labels.count)
+        if planned is not None:
+            arrays[key] = planned
+    return Blueprint(graph, after, arrays, sizes, indices, certificate)
+
+
+class _Draft:
+    """New shapes and attributes, vertex by vertex."""
+
+    def __init__(self, graph: Graph, labels: Labels, moves: Moves) -> None:
+        self._graph, self._labels, self._moves = graph, labels, moves
+        self._shapes: dict[Port, Shape] = {}
+        self._views: dict[str, tuple[int, ...]] = {}
+        self.storage: dict[str, tuple[int, ...]] = {}
+        for key, parameter in labels.parameters.items():
+            view = list(parameter.view)
+            for use in parameter.uses:
+                for axis, size in zip(use.axes, moves.shape(use.levels[-1]), strict=True):
+                    view[axis] = size
+            self._views[key] = tuple(view)
+            self.storage[key] = tuple(math.prod(view[axis] for axis in axes) for axes in parameter.storage)
+
+    def graph(self) -> Graph:
+        changed = {}
+        for vertex in self._graph.vertices:
+            new = self._vertex(vertex)
+            if new is not vertex:
+                changed[vertex.name] = new
+        return self._graph.replaced(changed) if changed else self._graph
+
+    def _vertex(self, vertex: Vertex) -> Vertex:
+        parameters = {
+            role: Parameter(parameter.key, self.storage.get(parameter.key, parameter.shape))
+            for role, parameter in vertex.parameters.items()
+        }
+        before = tuple(self._labels.tensors[port] for port in vertex.inputs)
+        rule = rule_of(vertex.kind)
+        assert rule is not None, "the graph was labelled with it"
+        resized = Resized(
+            tuple(map(self._shape, vertex.inputs)),
+            (self._shape(Port(vertex.name)),),
+            {role: self._views[p.key] for role, p in vertex.parameters.items() if p.key in self._views},
+            before,
+            lambda array: self._moves.flat(array)[0],
+        )
+        attributes = rule.rewrite(vertex, resized)
+        if not attributes and parameters == vertex.parameters:
+            return vertex
+        return replace(vertex, parameters=parameters, attributes={**vertex.attributes, **attributes})
+
+    def _shape(self, port: Port) -> Shape:
+        if port not in self._shapes:
+            tensor = self._labels.tensors[port]
+            shape = list(tensor.shape)
+            for block in tensor.blocks:
+                for axis, size in zip(block.axes, self._moves.shape(block.neurons), strict=True):
+                    shape[axis] = size
+            self._shapes[port] = tuple(shape)
+        return self._shapes[port]
+
+
+def _check_ties(relabelled: Labels, moves: Moves) -> None:
+    for tie in relabelled.ties:
+        if (moves.class_of[tie.left] != moves.class_of[tie.right]).any():
+            raise Disorder(f"vertex {tie.reason.vertex!r}: {tie.reason.rule}: neurons would meet that are not tied")
+
+
+def _check_tensor(port: Port, before: Tensor, after: Tensor, moves: Moves, old_labels: int) -> NDArray[np.intp]:
+    """Compare what the changed network computes with what the selection promised."""
+    index = np.zeros(0, np.intp)
+    if [block.axes for block in before.blocks] != [block.axes for block in after.blocks]:
+        raise Disorder(f"vertex {port.vertex!r}: its axes are grouped in another way after the change")
+    for old, new in zip(before.blocks, after.blocks, strict=True):
+        index = _index(old.neurons, new.neurons, moves, old_labels, port.vertex)
+    return index
+
+
+def _index(old: Neurons, new: Neurons, moves: Moves, old_labels: int, where: str) -> NDArray[np.intp]:
+    promised, index = moves.flat(old)
+    found = new.reshape(-1)
+    if len(found) != len(promised):
+        raise Disorder(f"{where!r} would have {len(found)} neurons instead of {len(promised)}")
+    if found is promised or np.array_equal(found, promised):
+        return index
+    try:
+        moved = locate(old.reshape(-1), found, old_labels)
+    except Disorder:
+        raise
+    except PlanError as error:
+        raise Disorder(f"{where!r}: {error}") from error
+    if not np.array_equal(np.sort(moved), np.sort(index)):
+        raise Disorder(f"{where!r} would lose neurons that were to be kept")
+    return moved
+
+
+def _array_plan(
+    before: ParameterLabels, after: ParameterLabels, shape: tuple[int, ...], moves: Moves, old_labels: int
+) -> ArrayPlan | None:
+    picks: dict[int, Pick] = {}
+    for old, new in zip(before.uses, after.uses, strict=True):
+        for depth, axis in enumerate(old.axes):
+            if axis in picks:
+                continue
+            index = _index(old.levels[depth], new.levels[depth], moves, old_labels, f"axis {axis} of a parameter")
+            size = old.levels[depth].shape[-1]
+            if len(index) == old.levels[depth].size and (index == np.arange(len(index))).all():
+                continue
+            column = np.where(index < 0, -1, index % size).reshape(new.levels[depth].shape)
+            picks[axis] = Pick(axis, old.axes[:depth], column, old.role if depth == len(old.axes) - 1 else "follow")
+    return ArrayPlan(before.view, tuple(picks.values()), shape) if picks else None

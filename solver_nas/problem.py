@@ -1,0 +1,418 @@
+"""From labels and requests to a small optimisation problem over counts.
+
+Neurons that no constraint can tell apart form a bucket, and of a bucket only the number kept matters:
+the best k are the k of highest utility. So a network of a million neurons becomes a few integers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from solver_nas.labels import FIXED
+from solver_nas.utility import class_utility
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from solver_nas.graph import Port
+    from solver_nas.labels import IntArray, Joint, Labels, Product, Reason, Tie
+    from solver_nas.requests import Target
+    from solver_nas.utility import FloatArray, Worth
+
+_ALIVE = -1  # stands for the bucket of a row that is always kept
+
+
+class Count(NamedTuple):
+    """A size as a linear expression: `constant + sum(keep[b] * kept(b)) + sum(new[s] * inserted(s))`."""
+
+    constant: int
+    keep: Mapping[int, int]
+    new: Mapping[int, int]
+
+
+class Wish(NamedTuple):
+    """A size and what is wanted of it."""
+
+    count: Count
+    target: Target
+
+
+class Rectangle(NamedTuple):
+    """Rows that keep equally many cells.
+
+    Args:
+        rows: the bucket of every row's label, or -1 if the row is always there.
+        cells: for every row, how many of its cells there are.
+        reason: who needs it.
+    """
+
+    rows: tuple[int, ...]
+    cells: tuple[Count, ...]
+    reason: Reason
+
+
+class SharedColumns(NamedTuple):
+    """Cells that live iff row and column do (buckets of one class each; -1: always there)."""
+
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    cells: tuple[tuple[int, ...], ...]
+    new_columns: Count
+    new_cells: tuple[Count, ...]
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bucket:
+    """Classes that no constraint can tell apart.
+
+    Args:
+        classes: best first; among equals, the lowest index first.
+        utilities: of these classes, descending.
+        neurons: how many (vertex, neuron) pairs each of its classes stands for.
+        slot: the insertion slot that new neurons of this kind use, or -1 where none can be inserted.
+    """
+
+    classes: IntArray
+    utilities: FloatArray
+    neurons: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Problem:
+    """Which counts to choose: buckets, sizes and wishes. Holds no solver objects.
+
+    Args:
+        class_of: label -> class; class 0 is always kept.
+        classes: how many classes there are.
+        buckets: the integers to be found; classes in no bucket stay as they are.
+        slots: for every insertion slot, the class after which new neurons stand.
+        slot_neurons: how many (vertex, neuron) pairs one insertion makes.
+        sizes: every size that has to stay at least 1.
+        wishes: sizes that are asked for.
+        rectangles: rows that keep equally many cells.
+        shared: rectangles with shared columns.
+        positions: number of neurons looked at, before the reduction to buckets.
+        utility_elsewhere: utility of the classes that are not up for change (always kept).
+    """
+
+    class_of: IntArray
+    classes: int
+    buckets: tuple[Bucket, ...]
+    slots: IntArray
+    slot_neurons: IntArray
+    sizes: tuple[Count, ...]
+    wishes: tuple[Wish, ...]
+    rectangles: tuple[Rectangle, ...]
+    shared: tuple[SharedColumns, ...]
+    positions: int
+    utility_elsewhere: float
+
+
+def classify(labels: Labels, ties: Iterable[Tie] | None = None) -> tuple[IntArray, int]:
+    """Classes of tied labels.
+
+    Returns:
+        The class of every label, and the number of classes; classes are numbered by their lowest label,
+        so that class 0 is what is always kept.
+    """
+    left = [tie.left for tie in (labels.ties if ties is None else ties)]
+    right = [tie.right for tie in (labels.ties if ties is None else ties)]
+    for joint in labels.joints:
+        if joint.cells.shape[1] == 1:
+            left.append(joint.rows)
+            right.append(joint.cells[:, 0])
+    count, class_of = _components(labels.count, left, right)
+    while extra := _fixed_factors(labels.products, class_of):
+        left += [one for one, _ in extra]
+        right += [other for _, other in extra]
+        count, class_of = _components(labels.count, left, right)
+    return class_of, count
+
+
+def _components(nodes: int, left: Sequence[IntArray], right: Sequence[IntArray]) -> tuple[int, IntArray]:
+    rows = np.concatenate([np.zeros(0, np.int64), *left])
+    columns = np.concatenate([np.zeros(0, np.int64), *right])
+    matrix = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(nodes, nodes))
+    count, component = connected_components(matrix, directed=False)
+    return int(count), component.astype(np.int64)
+
+
+def _fixed_factors(products: Sequence[Product], class_of: IntArray) -> list[tuple[IntArray, IntArray]]:
+    """Ties that follow where a row or a column of a product is always kept, and are not there yet."""
+    found = []
+    fixed = class_of[FIXED]
+    for product in products:
+        rows, columns, cells = class_of[product.rows], class_of[product.columns], class_of[product.cells]
+        loose = (columns == fixed)[None, :] & (cells != rows[:, None])
+        if loose.any():
+            at = np.nonzero(loose)
+            found.append((product.cells[at], product.rows[at[0]]))
+        loose = (rows == fixed)[:, None] & (cells != columns[None, :])
+        if loose.any():
+            at = np.nonzero(loose)
+            found.append((product.cells[at], product.columns[at[1]]))
+    return found
+
+
+def pose(
+    labels: Labels, targets: Sequence[Target], worth: Worth, *, everywhere: Iterable[Port] = ()
+) -> Problem:
+    """Reduce a request to counts.
+
+    Args:
+        labels: of the network.
+        targets: the sizes that are wanted.
+        worth: the utility of every neuron of a tensor; only asked for tensors that may change.
+        everywhere: tensors that may change without a target, where that gains utility.
+
+    Raises:
+        UtilityError: a utility is not finite or has the wrong length.
+    """
+    class_of, classes = classify(labels)
+    return _Poser(labels, class_of, classes).pose(targets, worth, tuple(everywhere))
+
+
+class _Poser:
+    """The steps of `pose`; lives for one call."""
+
+    def __init__(self, labels: Labels, class_of: IntArray, classes: int) -> None:
+        self.labels, self.class_of, self.classes = labels, class_of, classes
+        self.joints = [joint for joint in labels.joints if not self._trivial(joint)]
+        self.arrays = self._distinct_arrays()
+
+    def _trivial(self, joint: Joint) -> bool:
+        """Every cell is tied to its row: nothing to say."""
+        return bool((self.class_of[joint.cells] == self.class_of[joint.rows][:, None]).all())
+
+    def _distinct_arrays(self) -> dict[int, IntArray]:
+        """Every array of labels whose size has to stay positive, once."""
+        found: dict[int, IntArray] = {}
+        for _, level in self.labels.arrays():
+            found.setdefault(id(level), level["label"].reshape(-1))
+        for parameter in self.labels.parameters.values():
+            for use in parameter.uses:
+                for level in use.levels:
+                    found.setdefault(id(level), level["label"].reshape(-1))
+        return found
+
+    def pose(self, targets: Sequence[Target], worth: Worth, everywhere: tuple[Port, ...]) -> Problem:
+        touched = self._touched(targets, everywhere)
+        # Local numbers for the classes that are up for change; -1 for all others.
+        local = np.full(self.classes, -1, np.int64)
+        local[touched] = np.arange(int(touched.sum()))
+        members = np.flatnonzero(touched)
+        groups = {key: local[self.class_of[array]] for key, array in self.arrays.items()}
+        groups = {key: array for key, array in groups.items() if (array >= 0).any()}
+        joints = [joint for joint in self.joints if touched[self.class_of[joint.cells]].any()]
+        products = [p for p in self.labels.products if touched[self.class_of[p.cells]].any()]
+        wide = self._refine(len(members), groups.values(), joints, local)
+        fine = self._split_products(wide, products, local)
+        ports = [
+            port
+            for port, tensor in self.labels.tensors.items()
+            if tensor.blocks and touched[self.class_of[tensor.neurons["label"]]].any()
+        ]
+        total = class_utility(self.labels, ports, self.class_of, self.classes, worth)
+        utility = total[members]
+        neurons = np.zeros(len(members), np.int64)
+        for port in ports:
+            inside = local[self.class_of[self.labels.tensors[port].neurons["label"]]]
+            neurons += np.bincount(inside[inside >= 0], minlength=len(members))
+        slots, slot_of_part = self._slots(wide, joints, local)
+        buckets = _buckets(fine, wide, members, utility, neurons, slot_of_part)
+        count = _Counter(fine, slot_of_part[wide] if len(wide) else wide)
+        return Problem(
+            self.class_of,
+            self.classes,
+            buckets,
+            members[slots] if len(slots) else slots,
+            neurons[slots] if len(slots) else slots,
+            tuple(_minimal([count.of(array) for array in groups.values()])),
+            tuple(
+                Wish(count.of(local[self.class_of[self.labels.tensors[t.port].neurons["label"]]]), t) for t in targets
+            ),
+            tuple(self._rectangle(joint, fine, local, count) for joint in joints),
+            tuple(self._shared(product, fine, local, count) for product in products),
+            sum(map(len, groups.values())),
+            float(total[~touched].sum()),
+        )
+
+    def _touched(self, targets: Sequence[Target], everywhere: tuple[Port, ...]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Classes that a request can reach through targets, rectangles and shared columns."""
+        hubs: list[IntArray] = [
+            self.class_of[self.labels.tensors[target.port].neurons["label"]] for target in targets
+        ]
+        free = [self.class_of[self.labels.tensors[port].neurons["label"]] for port in everywhere]
+        asked = len(hubs)
+        hubs += [self.class_of[np.concatenate([j.rows, j.cells.reshape(-1)])] for j in self.joints]
+        hubs += [
+            self.class_of[np.concatenate([p.rows, p.columns, p.cells.reshape(-1)])] for p in self.labels.products
+        ]
+        if not hubs and not free:
+            return np.zeros(self.classes, bool)
+        # Hub h is node classes + h; what is always kept joins nothing.
+        edges = [(hub[hub != FIXED], self.classes + place) for place, hub in enumerate(hubs)]
+        left = [hub for hub, _ in edges]
+        right = [np.full(len(hub), node) for hub, node in edges]
+        _, component = _components(self.classes + len(hubs), left, right)
+        reached = np.zeros(int(component.max()) + 1, bool)
+        reached[component[self.classes : self.classes + asked]] = True
+        for classes in free:
+            reached[component[classes]] = True
+        touched = reached[component[: self.classes]]
+        touched[FIXED] = False
+        return touched
+
+    def _refine(
+        self, size: int, groups: Iterable[IntArray], joints: Sequence[Joint], local: IntArray
+    ) -> IntArray:
+        """Split the classes by how often they occur in every size and in every row of every rectangle."""
+        part = np.zeros(size, np.int64)
+        for array in groups:
+            part = _split_by_counts(part, array, np.zeros(len(array), np.int64))
+        for joint in joints:
+            rows = np.repeat(np.arange(len(joint.rows)), joint.cells.shape[1])
+            part = _split_by_counts(part, local[self.class_of[joint.cells.reshape(-1)]], rows)
+            part = _split_by_counts(part, local[self.class_of[joint.rows]], np.arange(len(joint.rows)))
+        return _renumbered(part)
+
+    def _split_products(self, part: IntArray, products: Sequence[Product], local: IntArray) -> IntArray:
+        """Rows, columns and cells of shared columns stand each for themselves."""
+        alone = np.zeros(len(part), bool)
+        for product in products:
+            for labels in (product.rows, product.columns, product.cells.reshape(-1)):
+                inside = local[self.class_of[labels]]
+                alone[inside[inside >= 0]] = True
+        fine = part.copy()
+        fine[alone] = len(part) + np.arange(int(alone.sum()))
+        return _renumbered(fine)
+
+    def _slots(self, part: IntArray, joints: Sequence[Joint], local: IntArray) -> tuple[IntArray, IntArray]:
+        """The last class of every part, and slot numbers of parts; rows of a rectangle cannot be inserted."""
+        parts = int(part.max()) + 1 if len(part) else 0
+        barred = np.zeros(parts, bool)
+        for joint in joints:
+            inside = local[self.class_of[joint.rows]]
+            barred[part[inside[inside >= 0]]] = True
+        last = np.zeros(parts, np.int64)
+        np.maximum.at(last, part, np.arange(len(part)))
+        slot_of_part = np.full(parts, -1, np.int64)
+        slot_of_part[~barred] = np.arange(int((~barred).sum()))
+        return last[~barred], slot_of_part
+
+    def _rectangle(self, joint: Joint, fine: IntArray, local: IntArray, count: _Counter) -> Rectangle:
+        rows = local[self.class_of[joint.rows]]
+        return Rectangle(
+            tuple(int(fine[row]) if row >= 0 else _ALIVE for row in rows),
+            tuple(count.of(local[self.class_of[cells]]) for cells in joint.cells),
+            joint.reason,
+        )
+
+    def _shared(self, product: Product, fine: IntArray, local: IntArray, count: _Counter) -> SharedColumns:
+        def bucket(labels: IntArray) -> tuple[int, ...]:
+            inside = local[self.class_of[labels]]
+            return tuple(int(fine[one]) if one >= 0 else _ALIVE for one in inside)
+
+        def inserted(labels: IntArray) -> Count:
+            return Count(0, {}, count.of(local[self.class_of[labels]]).new)
+
+        return SharedColumns(
+            bucket(product.rows),
+            bucket(product.columns),
+            tuple(bucket(cells) for cells in product.cells),
+            inserted(product.columns),
+            tuple(inserted(cells) for cells in product.cells),
+            product.reason,
+        )
+
+
+class _Counter:
+    """Turns arrays of local classes (-1: always there) into linear expressions."""
+
+    def __init__(self, fine: IntArray, slot: IntArray) -> None:
+        self._fine, self._slot = fine, slot
+
+    def of(self, array: IntArray) -> Count:
+        inside = array[array >= 0]
+        classes, often = np.unique(inside, return_counts=True)
+        buckets, first = np.unique(self._fine[classes], return_index=True)
+        keep = dict(zip(buckets.tolist(), often[first].tolist(), strict=True))
+        slots, first = np.unique(self._slot[classes], return_index=True)
+        new = dict(zip(slots.tolist(), often[first].tolist(), strict=True))
+        new.pop(-1, None)
+        return Count(len(array) - len(inside), keep, new)
+
+
+def _split_by_counts(part: IntArray, array: IntArray, rows: IntArray) -> IntArray:
+    """Split parts by the multiset of rows in which each class occurs in `array`."""
+    inside = array >= 0
+    classes, place = array[inside], rows[inside]
+    if not len(classes):
+        return part
+    span = int(place.max()) + 1
+    pairs, often = np.unique(classes * span + place, return_counts=True)
+    member, row = pairs // span, pairs % span
+    part = part.copy()
+    if len(np.unique(member)) == len(member):
+        signature = np.stack([part[member], row, often])
+        _, group = np.unique(signature, axis=1, return_inverse=True)
+        part[member] = len(part) + int(part.max()) + 1 + group.reshape(-1)
+    else:
+        # A class in several rows (one key head for several query heads): its signature is all of them.
+        starts = np.flatnonzero(np.r_[True, member[1:] != member[:-1]])
+        seen: dict[tuple[object, ...], int] = {}
+        base = int(part.max()) + 1
+        for begin, end in zip(starts, np.r_[starts[1:], len(member)], strict=True):
+            key = (int(part[member[begin]]), *row[begin:end].tolist(), *often[begin:end].tolist())
+            part[member[begin]] = base + seen.setdefault(key, len(seen))
+    return _renumbered(part)
+
+
+def _renumbered(part: IntArray) -> IntArray:
+    """The same partition with numbers in the order of the first member."""
+    if not len(part):
+        return part
+    _, first, inverse = np.unique(part, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[inverse.reshape(-1)]
+
+
+def _buckets(
+    fine: IntArray,
+    wide: IntArray,
+    members: IntArray,
+    utility: FloatArray,
+    neurons: IntArray,
+    slot_of_part: IntArray,
+) -> tuple[Bucket, ...]:
+    # Sorted by bucket, then by falling utility, then by class: the order in which neurons are kept.
+    order = np.lexsort((np.arange(len(fine)), -utility, fine))
+    edges = np.searchsorted(fine[order], np.arange(int(fine.max()) + 2 if len(fine) else 1))
+    found = []
+    for begin, end in zip(edges[:-1], edges[1:], strict=True):
+        inside = order[begin:end]
+        first = inside[0]
+        found.append(
+            Bucket(members[inside], utility[inside], int(neurons[first]), int(slot_of_part[wide[first]]))
+        )
+    return tuple(found)
+
+
+def _minimal(sizes: Sequence[Count]) -> list[Count]:
+    """Sizes that can become empty, without those that contain another one."""
+    open_sizes = {tuple(sorted(size.keep)): size for size in sizes if size.constant == 0 and size.keep}
+    keys = sorted(open_sizes, key=len)
+    kept: list[tuple[int, ...]] = []
+    owner: Callable[[tuple[int, ...]], bool] = lambda key: any(set(small) <= set(key) for small in kept)  # noqa: E731
+    for key in keys:
+        if not owner(key):
+            kept.append(key)
+    return [open_sizes[key] for key in kept]

@@ -1,0 +1,102 @@
+"""Which rule belongs to which kind of operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from solver_nas.errors import RuleError
+from solver_nas.labels import Tensor
+from solver_nas.rules.scope import Scope
+
+if TYPE_CHECKING:
+    from solver_nas.graph import Vertex
+    from solver_nas.labels import Neurons, Shape
+
+#: How neurons pass through one vertex: its output tensors, given its inputs.
+Flow = Callable[[Scope], Tensor | Sequence[Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
+class Resized:
+    """The sizes around one vertex after a change.
+
+    Args:
+        inputs: shapes of the inputs.
+        outputs: shapes of the outputs.
+        views: shape of every parameter as its rule sees it, by role.
+        before: the input tensors before the change.
+        moved: where neurons of a tensor before the change stand after it: maps neurons (one axis) to those
+            that take their places, in order.
+    """
+
+    inputs: tuple[Shape, ...]
+    outputs: tuple[Shape, ...]
+    views: Mapping[str, tuple[int, ...]]
+    before: tuple[Tensor, ...]
+    moved: Callable[[Neurons], Neurons]
+
+
+#: The attributes that a vertex needs after a change; only those that differ.
+Rewrite = Callable[["Vertex", Resized], Mapping[str, object]]
+
+
+def changed(vertex: Vertex, **attributes: object) -> Mapping[str, object]:
+    """Those of these attributes that differ from what the vertex has."""
+    return {name: value for name, value in attributes.items() if vertex.attributes.get(name) != value}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Everything that the engine knows about one kind of operation.
+
+    Args:
+        kind: its name.
+        flow: how labels pass through it.
+        rewrite: how its attributes follow the sizes.
+        exact: whether dropping neurons equals masking them (not so across an axis that is normalised).
+    """
+
+    kind: str
+    flow: Flow
+    rewrite: Rewrite
+    exact: bool
+
+
+_RULES: dict[str, Rule] = {}
+
+
+def _unchanged(vertex: Vertex, resized: Resized) -> Mapping[str, object]:  # noqa: ARG001 - the signature is `Rewrite`
+    return {}
+
+
+def rule(kind: str, *, rewrite: Rewrite = _unchanged, exact: bool = True) -> Callable[[Flow], Flow]:
+    """Register how neurons pass through a kind of operation.
+
+    Args:
+        kind: the operation's name; a front end prefixes its own, as in `onnx.Conv`.
+        rewrite: new attributes after a change (groups, split sizes, literal shapes).
+        exact: whether dropping a neuron equals setting it to zero.
+
+    Raises:
+        RuleError: the kind has a rule already.
+    """
+
+    def register(flow: Flow) -> Flow:
+        if kind in _RULES:
+            raise RuleError(f"operation {kind!r} has a rule already; give yours another name")
+        _RULES[kind] = Rule(kind, flow, rewrite, exact)
+        return flow
+
+    return register
+
+
+def rule_of(kind: str) -> Rule | None:
+    """The rule for a kind of operation, if there is one."""
+    return _RULES.get(kind)
+
+
+def kinds() -> tuple[str, ...]:
+    """Every kind of operation that has a rule, sorted."""
+    return tuple(sorted(_RULES))

@@ -1,0 +1,260 @@
+"""How neurons pass through a reshape: axes merge, axes split, and a split axis becomes a rectangle."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from solver_nas.labels import Block, Tensor, mixed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from solver_nas.labels import Neurons, Shape
+    from solver_nas.rules.registry import Resized
+    from solver_nas.rules.scope import Scope
+
+#: Which axes of the input become which axes of the output; neighbours, in order.
+Groups = list[tuple[list[int], list[int]]]
+
+_BASE = 64  # more axes than any array has; two of them are packed into one recorded choice
+
+
+def reshape(scope: Scope, tensor: Tensor, shape: Shape) -> Tensor:
+    """The same elements in another shape.
+
+    Axes are matched in groups of equal size. Inside a group, neurons are flattened and split as the
+    data is. Splitting one axis of neurons into several asks for a rectangle: rows may go, and every row
+    keeps equally many columns.
+
+    Args:
+        scope: the vertex.
+        tensor: the input.
+        shape: the output's shape, spelled out; `None` only where the input has it too.
+    """
+    return _regroup(scope, tensor, shape, _recorded(scope, _groups(scope, tensor.shape, shape)))
+
+
+def split_axis(scope: Scope, tensor: Tensor, axis: int, sizes: Sequence[int]) -> Tensor:
+    """One axis as several, outermost first: groups and channels per group, heads and head dimensions."""
+    axis %= len(tensor.shape)
+    if tensor.shape[axis] != prod(sizes):
+        raise scope.fail(f"axis {axis} of size {tensor.shape[axis]} cannot be split into {tuple(sizes)}")
+    last = axis + len(sizes)
+    groups = [([place], [place]) for place in range(axis)]
+    groups.append(([axis], list(range(axis, last))))
+    later = range(axis + 1, len(tensor.shape))
+    groups += [([place], [place + len(sizes) - 1]) for place in later]
+    shape = (*tensor.shape[:axis], *sizes, *tensor.shape[axis + 1 :])
+    return _regroup(scope, tensor, shape, groups)
+
+
+def merge_axes(scope: Scope, tensor: Tensor, first: int, count: int) -> Tensor:
+    """Neighbouring axes as one: the inverse of `split_axis`."""
+    first %= len(tensor.shape)
+    sizes = tensor.shape[first : first + count]
+    size = None if None in sizes else prod(size for size in sizes if size is not None)
+    groups = [([place], [place]) for place in range(first)]
+    groups.append((list(range(first, first + count)), [first]))
+    later = range(first + count, len(tensor.shape))
+    groups += [([place], [place - count + 1]) for place in later]
+    shape = (*tensor.shape[:first], size, *tensor.shape[first + count :])
+    return _regroup(scope, tensor, shape, groups)
+
+
+def _regroup(scope: Scope, tensor: Tensor, shape: Shape, groups: Groups) -> Tensor:
+    scope.speak(tensor)
+    blocks = list(tensor.blocks)
+    # Names of axes while they change: ("old", i) until its group is done, ("new", j) afterwards.
+    named: list[tuple[list[tuple[str, int]], tuple[Neurons, ...]]] = [
+        ([("old", axis) for axis in block.axes], block.levels) for block in blocks
+    ]
+    for old, new in groups:
+        inside = [("old", axis) for axis in old]
+        touched = [place for place, (axes, _) in enumerate(named) if set(axes) & set(inside)]
+        if not touched:
+            continue
+        unknown = len(old) + len(new) > 2 and None in (
+            *(tensor.shape[axis] for axis in old),
+            *(shape[axis] for axis in new),
+        )
+        if len(touched) > 1 or not new or unknown or not _contiguous(named[touched[0]][0], inside):
+            why = (
+                "axes of unknown size are merged or split"
+                if unknown
+                else "axes that are grouped in different ways are merged"
+            )
+            for place in sorted(touched, reverse=True):
+                scope.pin_block(blocks[place], f"reshape: {why}")
+                del named[place], blocks[place]
+            continue
+        place = touched[0]
+        axes, levels = named[place]
+        depth = min(axes.index(axis) for axis in inside if axis in axes)
+        width = sum(axis in inside for axis in axes)
+        merged = _merge(tensor, axes, levels, old, depth, width)
+        names, levels = _split(scope, merged, depth, [shape[axis] or 0 for axis in new], new)
+        named[place] = ([*axes[:depth], *names, *axes[depth + width :]], levels)
+    return Tensor(shape, tuple(Block(tuple(axis for _, axis in axes), levels) for axes, levels in named))
+
+
+def _contiguous(axes: Sequence[tuple[str, int]], inside: Sequence[tuple[str, int]]) -> bool:
+    places = [place for place, axis in enumerate(axes) if axis in inside]
+    return places == list(range(places[0], places[-1] + 1))
+
+
+def _merge(
+    tensor: Tensor,
+    axes: Sequence[tuple[str, int]],
+    levels: tuple[Neurons, ...],
+    old: Sequence[int],
+    depth: int,
+    width: int,
+) -> tuple[Neurons, ...]:
+    """Flatten the axes `old` of a group into one; the block's levels from `depth` on are among them."""
+    if len(old) == 1:
+        return levels
+    mine = [axis for _, axis in axes[depth : depth + width]]
+    foreign = [axis for axis in old if axis not in mine]
+    sizes = [tensor.shape[axis] or 0 for axis in foreign]
+    # Copies of one neuron along the foreign axes are told apart by their place there.
+    salt = np.arange(prod(sizes), dtype=np.int64).reshape(sizes)
+    result = list(levels[:depth])
+    for level in levels[depth + width - 1 :]:
+        after = level.ndim - depth - width
+        spread = level.reshape(
+            *level.shape[: depth + width], *[1] * len(foreign), *level.shape[depth + width :]
+        )
+        if foreign:
+            spread = mixed(spread, salt.reshape(*sizes, *[1] * after))
+        order = [depth + [*mine, *foreign].index(axis) for axis in old]
+        total = depth + width + len(foreign)
+        spread = spread.transpose([*range(depth), *order, *range(total, total + after)])
+        result.append(spread.reshape(*level.shape[:depth], -1, *level.shape[depth + width :]))
+    return tuple(result)
+
+
+def _split(
+    scope: Scope, levels: tuple[Neurons, ...], depth: int, sizes: Sequence[int], new: Sequence[int]
+) -> tuple[list[tuple[str, int]], tuple[Neurons, ...]]:
+    """Split level `depth` into axes of these sizes; rows that need a label of their own get one."""
+    key = scope.key("rows")
+    level = levels[depth]
+    cells = level.reshape(*level.shape[:depth], *sizes)
+    # Trailing axes along which nothing differs are ordinary axes again, as in (C * 7 * 7) -> (C, 7, 7).
+    uniform = 0
+    while uniform < len(sizes) - 1 and _uniform(cells, len(sizes) - uniform + depth - 1):
+        uniform += 1
+    uniform = scope.tape.choose((*key, "uniform"), uniform)
+    count = len(sizes) - uniform
+    cells = cells.reshape(*cells.shape[: depth + count], -1)[..., 0]
+    made: list[Neurons] = []
+    reason = scope.reason("reshape: every row keeps equally many")
+    for inner in range(1, count):
+        shape = cells.shape[: depth + inner]
+        made.append(scope.tape.fresh((*key, inner), shape, reason))
+    made.append(cells)
+    chain = [*levels[:depth], *made]
+    if count > 1:
+        for outer, inner_level in pairwise(chain[max(depth - 1, 0) :]):
+            scope.tape.joint(outer, inner_level, reason)
+    later = tuple(
+        later.reshape(*level.shape[:depth], *sizes, *later.shape[depth + 1 :])
+        for later in levels[depth + 1 :]
+    )
+    if uniform:
+        place = depth + count
+        tail = prod(sizes[count:])
+        later = tuple(
+            np.take(
+                array.reshape(*array.shape[:place], tail, *array.shape[depth + len(sizes) :]), 0, axis=place
+            )
+            for array in later
+        )
+    return [("new", axis) for axis in new[:count]], (*chain, *later)
+
+
+def _uniform(cells: Neurons, axis: int) -> bool:
+    """Whether labels are equal along this axis and all after it (an axis of one neuron is)."""
+    labels = cells["label"]
+    tail = labels.reshape(*labels.shape[:axis], -1)
+    return bool((tail == tail[..., :1]).all())
+
+
+def _groups(scope: Scope, old: Shape, new: Shape) -> Groups:
+    """Match axes so that every group holds equally many elements, in as many groups as possible.
+
+    Axes are matched from the left. An unknown size equals an unknown size (the batch); where that does
+    not decide, what is left is matched from the right, and the rest is one group.
+    """
+    groups, (i, j) = _match(old, new)
+    if i == len(old) and j == len(new):
+        return groups
+    if None not in (*old, *new):
+        raise scope.fail(f"{old} cannot be seen as {new}: the sizes do not match")
+    mirrored, (back, front) = _match(old[i:][::-1], new[j:][::-1], known=True)
+    last = len(old) - 1, len(new) - 1
+    ending = [
+        ([last[0] - axis for axis in left][::-1], [last[1] - axis for axis in right][::-1])
+        for left, right in reversed(mirrored)
+    ]
+    left, right = list(range(i, len(old) - back)), list(range(j, len(new) - front))
+    if bool(left) != bool(right) and groups:
+        before = groups.pop()
+        left, right = [*before[0], *left], [*before[1], *right]
+    return [*groups, *([(left, right)] if left or right else []), *ending]
+
+
+def _match(old: Shape, new: Shape, *, known: bool = False) -> tuple[Groups, tuple[int, int]]:
+    """Groups from the left as far as sizes decide them, and how many axes they cover on both sides."""
+    groups: Groups = []
+    i = j = 0
+    while i < len(old) or j < len(new):
+        left, right = list(range(i, min(i + 1, len(old)))), list(range(j, min(j + 1, len(new))))
+        while _size(old, left) != _size(new, right):
+            one, other = _size(old, left), _size(new, right)
+            if one is None or other is None:
+                return groups, (i, j)
+            shorter, axes = (left, old) if one < other else (right, new)
+            following = (shorter[-1] if shorter else len(axes) - 1) + 1
+            if following >= len(axes):
+                return groups, (i, j)
+            shorter.append(following)
+        if known and _size(old, left) is None:
+            return groups, (i, j)
+        groups.append((left, right))
+        i, j = i + len(left), j + len(right)
+    return groups, (i, j)
+
+
+def _size(shape: Shape, axes: Sequence[int]) -> int | None:
+    sizes = [shape[axis] for axis in axes]
+    return None if None in sizes else prod(size for size in sizes if size is not None)
+
+
+def _recorded(scope: Scope, groups: Groups) -> Groups:
+    """The grouping of the first pass: after a change of sizes, equal products may suggest another one."""
+    key = scope.key("groups")
+    count = scope.tape.choose((*key, 0), len(groups))
+    result: Groups = []
+    i = j = 0
+    for place in range(count):
+        proposal = 0
+        if place < len(groups):
+            proposal = len(groups[place][0]) * _BASE + len(groups[place][1])
+        left, right = divmod(scope.tape.choose((*key, place + 1), proposal), _BASE)
+        result.append((list(range(i, i + left)), list(range(j, j + right))))
+        i, j = i + left, j + right
+    return result
+
+
+def rewrite_shape(shape: Sequence[int], resized: Resized) -> tuple[int, ...]:
+    """The literal shape after a change: what was -1 stays so, the rest follows the output."""
+    after = resized.outputs[0]
+    return tuple(
+        -1 if literal == -1 else int(size if size is not None else literal)
+        for literal, size in zip(shape, after[len(after) - len(shape) :], strict=True)
+    )

@@ -1,0 +1,190 @@
+"""Where rules write down what they find out about labels, for one pass over one graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from solver_nas.errors import RuleError
+from solver_nas.labels import (
+    FIXED,
+    Joint,
+    Labels,
+    ParameterLabels,
+    Product,
+    Reason,
+    Tie,
+    Use,
+    neurons,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from solver_nas.graph import Port
+    from solver_nas.labels import Neurons, SourceKey, Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replay:
+    """What a second pass has to repeat: the labels to hand out, and the choices made in the first.
+
+    Args:
+        sources: for every source of the first pass, the neurons that it has now.
+        choices: `Labels.choices` of the first pass.
+        count: an upper bound of all labels in `sources`.
+    """
+
+    sources: Mapping[SourceKey, Neurons]
+    choices: Mapping[SourceKey, int]
+    count: int
+
+
+@dataclass(slots=True)
+class _ParameterRecord:
+    view: tuple[int, ...]
+    storage: tuple[tuple[int, ...], ...]
+    uses: list[Use] = field(default_factory=list)
+    fixed: set[int] = field(default_factory=set)
+
+
+class Tape:
+    """Hands out labels and collects ties, rectangles and the labels of parameters.
+
+    With a `Replay` the same rules run over a changed graph, and every source gets the labels that the
+    replay holds for it instead of new ones.
+    """
+
+    def __init__(self, replay: Replay | None = None) -> None:
+        """Start with nothing but the fixed label."""
+        self._replay = replay
+        self._count = 1 if replay is None else replay.count
+        self.sources: dict[SourceKey, Neurons] = {}
+        self.choices: dict[SourceKey, int] = {}
+        self._ties: list[Tie] = []
+        self._joints: list[Joint] = []
+        self._products: list[Product] = []
+        self._pinned: list[Reason] = []
+        self._parameters: dict[str, _ParameterRecord] = {}
+
+    def fresh(self, key: SourceKey, shape: tuple[int, ...], reason: Reason) -> Neurons:
+        """Labels that nobody else has; asked twice with one key, the same ones."""
+        if key in self.sources:
+            made = self.sources[key]
+        elif self._replay is None:
+            amount = int(np.prod(shape))
+            made = neurons(np.arange(self._count, self._count + amount, dtype=np.int64).reshape(shape))
+            self._count += amount
+        elif key in self._replay.sources:
+            made = self._replay.sources[key]
+        else:
+            raise RuleError(
+                f"vertex {reason.vertex!r}: {reason.rule}: labels {key} did not exist before the change"
+            )
+        if made.shape != shape:
+            raise RuleError(
+                f"vertex {reason.vertex!r}: {reason.rule}: {made.shape} neurons are there, the operation needs {shape}"
+            )
+        self.sources[key] = made
+        return made
+
+    def choose(self, key: SourceKey, proposal: int) -> int:
+        """What the first pass decided under that key (zero if it had nothing to decide); there, the proposal.
+
+        A rule that looks at sizes has to decide in the changed graph as it did before: an axis that
+        shrinks to one neuron must not turn into an axis that is broadcast.
+        """
+        choice = proposal if self._replay is None else self._replay.choices.get(key, 0)
+        if choice:
+            self.choices[key] = choice
+        return choice
+
+    def tie(self, left: Neurons, right: Neurons, reason: Reason) -> None:
+        """These stand or fall together, position by position (broadcast)."""
+        if left is right:
+            return
+        try:
+            one, other = np.broadcast_arrays(left["label"], right["label"])
+        except ValueError as error:
+            raise RuleError(
+                f"vertex {reason.vertex!r}: {reason.rule}: sizes {left.shape} and {right.shape} do not fit together"
+            ) from error
+        self._ties.append(Tie(one.reshape(-1), other.reshape(-1), reason))
+
+    def pin(self, array: Neurons, reason: Reason) -> None:
+        """These are always kept, and nothing is inserted between them."""
+        labels = array["label"].reshape(-1)
+        self._ties.append(Tie(labels, np.full_like(labels, FIXED), reason))
+
+    def report(self, reason: Reason) -> None:
+        """Remember that something was pinned for want of a better rule."""
+        self._pinned.append(reason)
+
+    def joint(self, rows: Neurons, cells: Neurons, reason: Reason) -> None:
+        """Every living row keeps equally many cells; `cells` has one axis more than `rows`."""
+        self._joints.append(
+            Joint(rows["label"].reshape(-1), cells["label"].reshape(-1, cells.shape[-1]), reason)
+        )
+
+    def product(self, rows: Neurons, columns: Neurons, cells: Neurons, reason: Reason) -> None:
+        """A cell lives iff its row and its column do."""
+        self._products.append(
+            Product(
+                rows["label"].reshape(-1),
+                columns["label"].reshape(-1),
+                cells["label"].reshape(-1, cells.shape[-1]),
+                reason,
+            )
+        )
+
+    def parameter(
+        self, key: str, view: tuple[int, ...], storage: tuple[tuple[int, ...], ...], reason: Reason
+    ) -> None:
+        """Announce a parameter before its axes are bound."""
+        record = self._parameters.setdefault(key, _ParameterRecord(view, storage))
+        if record.view != view:
+            raise RuleError(
+                f"vertex {reason.vertex!r} sees parameter {key!r} as {view}, another vertex that shares it as "
+                f"{record.view}; a shared parameter needs one view"
+            )
+
+    def bind(self, key: str, use: Use, reason: Reason) -> None:
+        """These axes of a parameter carry these labels."""
+        record = self._parameters[key]
+        for axis, level in zip(use.axes, use.levels, strict=True):
+            if axis in record.fixed:
+                self.pin(level, reason)
+        for known in record.uses:
+            if known.axes == use.axes:
+                for before, now in zip(known.levels, use.levels, strict=True):
+                    self.tie(before, now, reason)
+                return
+        record.uses.append(use)
+
+    def fix(self, key: str, axis: int, reason: Reason) -> None:
+        """This axis of a parameter never changes."""
+        record = self._parameters[key]
+        record.fixed.add(axis)
+        for use in record.uses:
+            if axis in use.axes:
+                self.pin(use.levels[use.axes.index(axis)], reason)
+
+    def labels(self, tensors: Mapping[Port, Tensor]) -> Labels:
+        """Everything that was said, as a value."""
+        parameters = {
+            key: ParameterLabels(record.view, record.storage, tuple(record.uses))
+            for key, record in self._parameters.items()
+        }
+        return Labels(
+            self._count,
+            self.sources,
+            self.choices,
+            dict(tensors),
+            parameters,
+            tuple(self._ties),
+            tuple(self._joints),
+            tuple(self._products),
+            tuple(dict.fromkeys(self._pinned)),
+        )

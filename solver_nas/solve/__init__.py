@@ -1,0 +1,78 @@
+"""From a problem to the best counts and a certificate; the only place that knows OR-tools."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from solver_nas.solve.closed import solve_single
+from solver_nas.solve.exact import reachable, solve_counts
+from solver_nas.solve.parts import parts, whole
+from solver_nas.solve.solution import Certificate, Counts, Selection, Status, kept_utility, select
+
+if TYPE_CHECKING:
+    from solver_nas.problem import Problem, Wish
+
+__all__ = ["Certificate", "Counts", "Selection", "Status", "certify", "nearest_sizes", "select", "solve"]
+
+TIME_LIMIT = 20.0  # seconds, as in the reference
+
+
+def solve(problem: Problem, *, time_limit: float = TIME_LIMIT, seed: int = 0) -> Counts:
+    """Find the counts that are best: least deviation from relaxed wishes, then most utility, then ties.
+
+    Args:
+        problem: what to choose.
+        time_limit: in seconds, for everything together.
+        seed: for the solver; equal seeds give equal answers.
+
+    Returns:
+        The counts, in the order of the problem's buckets and slots, with their status; `INFEASIBLE`
+        (proven) and `UNKNOWN` (out of time) come without counts.
+    """
+    deadline = time.perf_counter() + time_limit
+    kept, new = [0] * len(problem.buckets), [0] * len(problem.slots)
+    status, deviation, slack = Status.OPTIMAL, 0, 0.0
+    for part in parts(problem):
+        if part.single:
+            found = solve_single(part.buckets[0], part.sizes, part.wishes)
+        else:
+            found = solve_counts(part, deadline, seed)
+        if found.status in (Status.INFEASIBLE, Status.UNKNOWN):
+            return found
+        for number, count in zip(part.numbers, found.kept, strict=True):
+            kept[number] = count
+        for number, count in zip(part.slot_numbers, found.new, strict=True):
+            new[number] = count
+        deviation, slack = deviation + found.deviation, slack + found.slack
+        status = Status.FEASIBLE if found.status is Status.FEASIBLE else status
+    return Counts(status, tuple(kept), tuple(new), deviation, slack)
+
+
+def certify(problem: Problem, counts: Counts, seconds: dict[str, float]) -> Certificate:
+    """What is known about the selection that these counts stand for."""
+    objective = kept_utility(problem.buckets, counts.kept) + problem.utility_elsewhere
+    return Certificate(
+        counts.status,
+        objective,
+        objective + counts.slack,
+        counts.deviation,
+        problem.positions,
+        sum(len(bucket.classes) for bucket in problem.buckets),
+        len(problem.buckets),
+        seconds,
+    )
+
+
+def nearest_sizes(problem: Problem, wish: Wish, *, time_limit: float = TIME_LIMIT, seed: int = 0) -> tuple[int, ...]:
+    """The next possible sizes below and above one wish, all other wishes being kept.
+
+    Returns:
+        At most two sizes, ascending; the wished size itself if it is possible.
+    """
+    deadline = time.perf_counter() + time_limit
+    part = whole(replace(problem, wishes=tuple(other for other in problem.wishes if other is not wish)))
+    local = next(w for w in whole(problem).wishes if w.target is wish.target)
+    found = [reachable(part, local, upwards=up, deadline=deadline, seed=seed) for up in (False, True)]
+    return tuple(sorted({size for size in found if size is not None}))

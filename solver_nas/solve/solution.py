@@ -1,0 +1,110 @@
+"""What a solver answers: which counts, and how far that is proven."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from solver_nas.labels import IntArray
+    from solver_nas.problem import Bucket, Problem
+
+
+class Status(Enum):
+    """How a search ended."""
+
+    OPTIMAL = "optimal"
+    FEASIBLE = "feasible"
+    INFEASIBLE = "infeasible"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The numbers that a solver found.
+
+    Args:
+        status: how far they are proven.
+        kept: how many classes of every bucket live.
+        new: how many neurons are inserted at every slot.
+        deviation: summed distance of relaxed sizes from what was asked for.
+        slack: by how much the utility could at most be better, in utility.
+    """
+
+    status: Status
+    kept: tuple[int, ...] = ()
+    new: tuple[int, ...] = ()
+    deviation: int = 0
+    slack: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """How good a selection is, and how that is known.
+
+    Args:
+        status: optimal, or feasible within the time limit.
+        objective: utility kept, over everything that was up for change, recomputed from the selection.
+        bound: no selection with this deviation keeps more (rounding included).
+        deviation: summed distance of the relaxed sizes from what was asked for; 0 if all were met.
+        neurons: positions looked at, before any reduction.
+        classes: neurons that could live or die on their own.
+        buckets: integers that the solver had to find.
+        seconds: time per phase.
+    """
+
+    status: Status
+    objective: float
+    bound: float
+    deviation: int
+    neurons: int
+    classes: int
+    buckets: int
+    seconds: Mapping[str, float]
+
+    @property
+    def gap(self) -> float:
+        """Distance of objective and bound, relative to the larger of the two (0 if both are 0)."""
+        scale = max(abs(self.objective), abs(self.bound))
+        return (self.bound - self.objective) / scale if scale else 0.0
+
+    def __str__(self) -> str:
+        """One line."""
+        return (
+            f"{self.status.value}: utility {self.objective:.6g} of at most {self.bound:.6g} (gap {self.gap:.1e}), "
+            f"{self.neurons:,} neurons -> {self.classes:,} classes -> {self.buckets} counts, "
+            f"{1000 * sum(self.seconds.values()):.1f} ms"
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """Which classes live, and after which of them new neurons stand.
+
+    Args:
+        lives: a boolean per class.
+        inserted: how many new neurons stand after each class.
+    """
+
+    lives: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    inserted: IntArray
+
+
+def select(problem: Problem, counts: Counts) -> Selection:
+    """Turn counts into classes: of every bucket the best ones."""
+    lives = np.ones(problem.classes, bool)
+    for bucket, kept in zip(problem.buckets, counts.kept, strict=True):
+        lives[bucket.classes[kept:]] = False
+    inserted = np.zeros(problem.classes, np.int64)
+    inserted[problem.slots] = counts.new
+    return Selection(lives, inserted)
+
+
+def kept_utility(buckets: Sequence[Bucket], kept: Sequence[int]) -> float:
+    """The utility of the best `kept` classes of every bucket, in float64."""
+    return float(sum(bucket.utilities[:k].sum() for bucket, k in zip(buckets, kept, strict=True)))

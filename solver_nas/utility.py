@@ -1,0 +1,62 @@
+"""What a neuron is worth: utilities as callers give them, checked and summed over classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solver_nas.errors import UtilityError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from solver_nas.graph import Port
+    from solver_nas.labels import IntArray, Labels
+
+FloatArray = NDArray[np.float64]
+
+#: The worth of every neuron of a tensor: a vector of its length, or one number for all.
+Worth = Callable[["Port"], object]
+
+
+def class_utility(
+    labels: Labels, ports: Iterable[Port], class_of: IntArray, classes: int, worth: Worth
+) -> FloatArray:
+    """The utility of every class: the sum over all its members in these tensors.
+
+    Raises:
+        UtilityError: a utility is not finite or has the wrong length; the message names vertex and place.
+    """
+    total = np.zeros(classes)
+    for port in ports:
+        neurons = labels.tensors[port].neurons
+        vector = checked(worth(port), len(neurons), port.vertex)
+        if vector is not None:
+            total += np.bincount(class_of[neurons["label"]], vector, classes)
+    return total
+
+
+def checked(value: object, size: int, vertex: str) -> FloatArray | None:
+    """A utility as a vector; `None` if it is zero throughout."""
+    try:
+        vector = np.asarray(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise UtilityError(f"vertex {vertex!r}: its utility is {value!r}, neither a number nor a vector") from error
+    if vector.ndim == 0:
+        if not np.isfinite(vector):
+            raise UtilityError(f"vertex {vertex!r}: its utility is {vector}; utilities are finite numbers")
+        return np.full(size, vector) if vector else None
+    if vector.shape != (size,):
+        raise UtilityError(
+            f"vertex {vertex!r}: its utility has shape {vector.shape}, it has {size} neurons; "
+            f"return a vector of length v.nout or one number"
+        )
+    bad = np.flatnonzero(~np.isfinite(vector))
+    if len(bad):
+        raise UtilityError(
+            f"vertex {vertex!r}: the utility of neuron {bad[0]} is {vector[bad[0]]}; utilities are finite numbers"
+        )
+    return vector

@@ -1,0 +1,141 @@
+"""Select and insert along the axes of one array."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solver_nas.errors import PlanError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Array = NDArray[Any]
+IndexArray = NDArray[np.intp]
+
+#: Makes values for new weights: called with a generator, a shape, and the standard deviation of the weights that
+#: are there.
+Initialiser = Callable[[np.random.Generator, tuple[int, ...], float], Array]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pick:
+    """Which positions of one axis of an array to take.
+
+    Args:
+        axis: the axis.
+        outer: axes on which the choice depends, outermost first; none for an ordinary axis. Where a row
+            is picked, its own choice of columns goes with it.
+        index: old positions, -1 for a new one; shape (new sizes of `outer`..., new size of `axis`).
+        role: `fresh`, `contract` or `follow`: decides what new entries start with.
+    """
+
+    axis: int
+    outer: tuple[int, ...]
+    index: IndexArray
+    role: str
+
+
+def take(array: Array, picks: Sequence[Pick]) -> Array:
+    """Reorder, drop and add positions along several axes; added ones hold zeros.
+
+    Args:
+        array: not written to.
+        picks: for the axes that change; the others are taken as they are.
+
+    Returns:
+        A new array of the dtype of `array`.
+
+    Raises:
+        PlanError: an index lies outside `[-1, size)`.
+
+    >>> matrix = np.arange(1.0, 13.0).reshape(4, 3).T
+    >>> take(matrix, [Pick(0, (), np.array([-1, 0, 2]), "fresh")])
+    array([[ 0.,  0.,  0.,  0.],
+           [ 1.,  4.,  7., 10.],
+           [ 3.,  6.,  9., 12.]])
+    """
+    for pick in picks:
+        size = array.shape[pick.axis]
+        if pick.index.size and not (-1 <= pick.index.min() and pick.index.max() < size):
+            raise PlanError(f"axis {pick.axis} has size {size}, the index asks for {pick.index.tolist()}")
+    result = array
+    plain = [pick for pick in picks if not pick.outer]
+    depending = [pick for pick in picks if pick.outer]
+    if depending:
+        # One gather over all axes: positions that depend on the row cannot be taken axis by axis.
+        result = result[tuple(_grid(array, picks))]
+    else:
+        for pick in plain:
+            result = np.take(result, pick.index, axis=pick.axis)
+    result = np.array(result, copy=True)
+    for pick in picks:
+        if (pick.index < 0).any():
+            result[_new(pick, result.ndim, result.shape)] = 0
+    return result
+
+
+def _grid(array: Array, picks: Sequence[Pick]) -> list[IndexArray]:
+    grid = []
+    by_axis = {pick.axis: pick for pick in picks}
+    for axis, size in enumerate(array.shape):
+        pick = by_axis.get(axis, Pick(axis, (), np.arange(size), "follow"))
+        grid.append(_spread(pick, array.ndim))
+    return grid
+
+
+def _spread(pick: Pick, rank: int) -> IndexArray:
+    """The index with one dimension per axis of the array, of size 1 where it does not depend on it."""
+    axes = [*pick.outer, pick.axis]
+    order = np.argsort(axes)
+    shape = [1] * rank
+    for axis, size in zip(axes, pick.index.shape, strict=True):
+        shape[axis] = size
+    return pick.index.transpose(order).reshape(shape)
+
+
+def _new(pick: Pick, rank: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    return np.broadcast_to(_spread(pick, rank) < 0, shape)
+
+
+def fill(
+    array: Array, picks: Sequence[Pick], value: float | None, init: Initialiser | None, rng: np.random.Generator, spread: float
+) -> Array:
+    """Give the new entries of an array their first values, in place.
+
+    Args:
+        array: the result of `take`.
+        picks: those of `take`.
+        value: what a new entry holds, for norms and biases; `None` for weights, whose new neurons come in
+            with random weights and go out with zeros, so that the network's function stays.
+        init: makes the random weights, and with it those that go out too; `None` for the above.
+        rng: randomness.
+        spread: standard deviation of the weights that were there.
+    """
+    made = np.zeros(array.shape, bool)
+    silent = np.zeros(array.shape, bool)
+    for pick in picks:
+        if (pick.index < 0).any():
+            new = _new(pick, array.ndim, array.shape)
+            made |= new
+            if pick.role == "contract":
+                silent |= new
+    if not made.any():
+        return array
+    if init is not None:
+        array[made] = np.asarray(init(rng, array.shape, spread))[made]
+    elif value is not None:
+        array[made] = value
+    else:
+        array[made] = rng.normal(0.0, spread, array.shape)[made]
+        array[silent] = 0
+    return array
+
+
+def zeros(rng: np.random.Generator, shape: tuple[int, ...], spread: float) -> Array:  # noqa: ARG001 - an `Initialiser`
+    """New weights of zero everywhere."""
+    return np.zeros(shape)
