@@ -137,7 +137,7 @@ def delta_size(
         seed: as for `delta_nout`.
         init: as for `delta_nout`.
     """
-    return _change(_everywhere(vertices), utility, on_failure, time_limit, seed, init)
+    return _change(_ask(None, None, None, vertices), utility, on_failure, time_limit, seed, init)
 
 
 def plan_change(
@@ -145,6 +145,7 @@ def plan_change(
     delta: Delta | None = None,
     *,
     nin: Mapping[Handle, DeltaIn] | None = None,
+    also: Model | Iterable[Handle] = (),
     utility: Utility | None = None,
     on_failure: Literal["relax", "raise"] = "relax",
     time_limit: float = TIME_LIMIT,
@@ -157,6 +158,7 @@ def plan_change(
         request: as for `delta_nout`, or as for `delta_size`.
         delta: as for `delta_nout`.
         nin: wishes for inputs, as for `delta_nin`; may be combined with the others.
+        also: a network or vertices that may change too, where that gains utility.
         utility: as for `delta_nout`.
         on_failure: as for `delta_nout`, but for `"keep"`.
         time_limit: as for `delta_nout`.
@@ -167,7 +169,7 @@ def plan_change(
         A plan to look at (`print(plan)`, `plan.sizes`, `plan.indices`, `plan.certificate`), to verify
         (`plan.check()`) and to carry out (`plan.apply()`).
     """
-    plan, explanation = _plan(_ask(request, delta, nin), utility, on_failure, time_limit, seed, init)
+    plan, explanation = _plan(_ask(request, delta, nin, also), utility, on_failure, time_limit, seed, init)
     if plan is None:
         raise _impossible(explanation)
     return plan
@@ -243,25 +245,19 @@ def _model_of(asked: Sequence[tuple[Handle, object]]) -> Model:
     return models[0]
 
 
-def _everywhere(vertices: object) -> _Ask:
-    if isinstance(vertices, Model):
-        return _Ask(vertices, free=tuple(vertices))
-    if not isinstance(vertices, Iterable):
-        raise RequestError(f"expected a network or a list of vertices, got {vertices!r}")
-    handles = list(vertices)
-    return _Ask(_model_of([(handle, None) for handle in handles]), free=handles)
-
-
-def _ask(request: object, delta: object, nin: Mapping[Handle, DeltaIn] | None) -> _Ask:
-    inputs = list((nin or {}).items())
-    if request is None:
-        return _Ask(_model_of(inputs), inputs=inputs)
+def _ask(
+    request: object, delta: object, nin: Mapping[Handle, DeltaIn] | None, also: Model | Iterable[Handle] = ()
+) -> _Ask:
+    inputs, free = list((nin or {}).items()), list(also)
+    outputs: list[tuple[Handle, object]] = []
     if isinstance(request, Model):
-        return _everywhere(request) if not inputs else _Ask(request, inputs=inputs, free=tuple(request))
-    if isinstance(request, list | tuple) and request and all(isinstance(item, Handle) for item in request):
-        return _Ask(_model_of([*((h, None) for h in request), *inputs]), inputs=inputs, free=request)
-    outputs = _pairs(request, delta)
-    return _Ask(_model_of([*outputs, *inputs]), outputs, inputs)
+        free += list(request)
+    elif isinstance(request, list | tuple) and request and all(isinstance(item, Handle) for item in request):
+        free += list(request)
+    elif request is not None:
+        outputs = _pairs(request, delta)
+    model = _model_of([*outputs, *inputs, *((handle, None) for handle in free)])
+    return _Ask(model, outputs, inputs, free)
 
 
 def _change(

@@ -42,12 +42,17 @@ class Moves:
         self.class_of = np.concatenate([class_of, new_classes])
         self._known: dict[int, tuple[Neurons, Neurons, Index]] = {}
 
+    def inserted(self, array: Neurons) -> IntArray:
+        """How many new neurons stand after each of these."""
+        return self._inserted[array["label"]]
+
     def flat(self, array: Neurons) -> tuple[Neurons, Index]:
         """What takes the place of these neurons, in row-major order, and which old position each one had (-1: new)."""
         known = self._known.get(id(array))
         if known is None:
+            # The array itself is kept too, so that its id stays taken.
             known = (array, *self._move(array.reshape(-1)))
-            self._known[id(array)] = known  # the array itself is kept, so that its id stays taken
+            self._known[id(array)] = known
         return known[1], known[2]
 
     def _move(self, flat: Neurons) -> tuple[Neurons, Index]:
@@ -70,6 +75,9 @@ class Moves:
         """The shape of a level after the change: rows without any cells are gone."""
         if array.ndim == 1:
             return (len(self.flat(array)[0]),)
+        if array.shape[-1] == 1:
+            # A row of one cell is that cell: new cells are new rows.
+            return (*self.shape(array[..., 0]), 1)
         labels = array["label"]
         there = self._lives[labels] | (self._inserted[labels] > 0)
         outer = [int(there.any(axis=tuple(range(depth, array.ndim))).sum()) for depth in range(1, array.ndim)]

@@ -49,6 +49,7 @@ class Blueprint:
         sizes: vertex -> (neurons before, neurons after).
         indices: vertex -> old index of every neuron that it will have, -1 for a new one.
         certificate: how good the selection is.
+        moves: where every label goes.
     """
 
     before: Graph
@@ -57,6 +58,7 @@ class Blueprint:
     sizes: Mapping[str, tuple[int, int]]
     indices: Mapping[str, NDArray[np.intp]]
     certificate: Certificate
+    moves: Moves
 
     @property
     def empty(self) -> bool:
@@ -102,7 +104,7 @@ def draw(
         planned = _array_plan(parameter, relabelled.parameters[key], drawn.storage[key], moves, labels.count)
         if planned is not None:
             arrays[key] = planned
-    return Blueprint(graph, after, arrays, sizes, indices, certificate)
+    return Blueprint(graph, after, arrays, sizes, indices, certificate, moves)
 
 
 class _Draft:

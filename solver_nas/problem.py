@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from solver_nas.labels import IntArray, Joint, Labels, Product, Reason, Tie
     from solver_nas.requests import Target
     from solver_nas.utility import FloatArray, Worth
+
+BoolArray = NDArray[np.bool_]
 
 _ALIVE = -1  # stands for the bucket of a row that is always kept
 
@@ -210,8 +213,8 @@ class _Poser:
         members = np.flatnonzero(touched)
         groups = {key: local[self.class_of[array]] for key, array in self.arrays.items()}
         groups = {key: array for key, array in groups.items() if (array >= 0).any()}
-        joints = [joint for joint in self.joints if touched[self.class_of[joint.cells]].any()]
-        products = [p for p in self.labels.products if touched[self.class_of[p.cells]].any()]
+        joints = [j for j in self.joints if self._any(touched, j.rows, j.cells)]
+        products = [p for p in self.labels.products if self._any(touched, p.rows, p.columns, p.cells)]
         wide = self._refine(len(members), groups.values(), joints, local)
         fine = self._split_products(wide, products, local)
         ports = [
@@ -244,7 +247,10 @@ class _Poser:
             float(total[~touched].sum()),
         )
 
-    def _touched(self, targets: Sequence[Target], everywhere: tuple[Port, ...]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def _any(self, touched: BoolArray, *arrays: IntArray) -> bool:
+        return any(bool(touched[self.class_of[labels]].any()) for labels in arrays)
+
+    def _touched(self, targets: Sequence[Target], everywhere: tuple[Port, ...]) -> BoolArray:
         """Classes that a request can reach through targets, rectangles and shared columns."""
         hubs: list[IntArray] = [
             self.class_of[self.labels.tensors[target.port].neurons["label"]] for target in targets

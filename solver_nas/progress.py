@@ -38,6 +38,7 @@ class _Bar:
         self._label, self._total = label, total
         self._wanted = sys.stderr.isatty() if show is None else show
         self._start = time.monotonic() if show is None else float("-inf")
+        self._fleeting = show is None  # a bar that nobody asked for leaves nothing behind
         self._done = 0
         self._close: Callable[[], None] | None = None
         self._tell: Callable[[int], None] | None = None
@@ -55,7 +56,7 @@ class _Bar:
         from rich.console import Console
         from rich.progress import Progress
 
-        bar = Progress(console=Console(stderr=True), transient=True)
+        bar = Progress(console=Console(stderr=True), transient=self._fleeting)
         task = bar.add_task(self._label, total=self._total)
         bar.start()
         self._close = bar.stop

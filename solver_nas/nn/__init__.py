@@ -2,8 +2,17 @@
 
 from solver_nas.nn.activations import ACTIVATIONS, activation, relu
 from solver_nas.nn.arithmetic import add, concat, multiply
+from solver_nas.nn.attention import attention
+from solver_nas.nn.batch_norm import batch_norm
+from solver_nas.nn.conv import conv
+from solver_nas.nn.conv_transpose import conv_transpose
 from solver_nas.nn.custom import absorb, immutable, invariant, stack
 from solver_nas.nn.dense import dense
+from solver_nas.nn.dropout import dropout
+from solver_nas.nn.embedding import embedding
+from solver_nas.nn.enlarge import pad, upsample
+from solver_nas.nn.group_norm import group_norm, instance_norm
+from solver_nas.nn.layer_norm import layer_norm, rms_norm
 from solver_nas.nn.network import Network, NetworkVertex
 from solver_nas.nn.observe import (
     ActivationContribution,
@@ -14,6 +23,12 @@ from solver_nas.nn.observe import (
     observed,
 )
 from solver_nas.nn.optimise import SGD, Adam
+from solver_nas.nn.pooling import avg_pool, global_avg_pool, global_max_pool, max_pool
+from solver_nas.nn.recurrent import bidirectional, gru, lstm, simple_rnn
+from solver_nas.nn.scale import bias, position, scale
+from solver_nas.nn.shapes import channel_shuffle, flatten, pixel_shuffle, reshape, transpose
+from solver_nas.nn.slices import flip, split, take
+from solver_nas.nn.softmax import softmax
 from solver_nas.nn.train import calibrate, fit
 from solver_nas.nn.worth import (
     activation_times_outgoing,
@@ -36,18 +51,50 @@ __all__ = [
     "activation",
     "activation_times_outgoing",
     "add",
+    "attention",
+    "avg_pool",
+    "batch_norm",
+    "bias",
+    "bidirectional",
     "calibrate",
+    "channel_shuffle",
     "concat",
     "contribution",
+    "conv",
+    "conv_transpose",
     "default_utility",
     "dense",
+    "dropout",
+    "embedding",
     "every",
     "fit",
+    "flatten",
+    "flip",
+    "global_avg_pool",
+    "global_max_pool",
+    "group_norm",
+    "gru",
     "immutable",
+    "instance_norm",
     "invariant",
+    "layer_norm",
+    "lstm",
     "magnitude",
+    "max_pool",
     "multiply",
     "observed",
+    "pad",
+    "pixel_shuffle",
+    "position",
     "relu",
+    "reshape",
+    "rms_norm",
+    "scale",
+    "simple_rnn",
+    "softmax",
+    "split",
     "stack",
+    "take",
+    "transpose",
+    "upsample",
 ]

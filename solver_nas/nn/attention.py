@@ -70,7 +70,7 @@ def attention(
     shared = divisor(layer, "kv_heads", heads if kv_heads is None else kv_heads, heads)
     if head_dim is None and features % heads:
         raise LayerError(
-            f"{layer}: {features} features cannot be shared by {heads} heads; give head_dim or other num_heads"
+            f"{layer}: {heads} heads do not divide {features} features; give head_dim or another num_heads"
         )
     size = positive(layer, "head_dim", features // heads if head_dim is None else head_dim)
     values = positive(layer, "value_dim", size if value_dim is None else value_dim)
@@ -110,7 +110,7 @@ def _forward(call: Call) -> Any:
     )
     scores = anp.matmul(query, anp.swapaxes(key, -1, -2)) * call["scale"]
     if call["causal"]:
-        scores = anp.where(np.tri(*scores.shape[-2:], dtype=bool), scores, -np.inf)
+        scores = anp.where(np.tri(*scores.shape[-2:]) > 0, scores, -np.inf)
     mixed = anp.swapaxes(anp.matmul(normalise(scores, -1), value), -3, -2)
     return _project(call, anp.reshape(mixed, (*mixed.shape[:-2], -1)), "o")
 

@@ -80,6 +80,7 @@ def evaluate(
     training: bool = False,
     updates: dict[str, Array] | None = None,
     probes: Mapping[str, Array] | None = None,
+    masks: Mapping[str, Array] | None = None,
 ) -> dict[str, Array]:
     """The outputs of all vertices.
 
@@ -91,6 +92,7 @@ def evaluate(
         training: whether this is a training step.
         updates: receives new running statistics by parameter key.
         probes: added to the output of the vertices named, so that gradients with respect to them can be taken.
+        masks: multiplied with the output of the vertices named: what a network computes without some neurons.
     """
     values: dict[str, Array] = {}
     for vertex in graph.vertices:
@@ -103,6 +105,8 @@ def evaluate(
             value = _compute(call)
         if probes and vertex.name in probes:
             value = value + probes[vertex.name]
+        if masks and vertex.name in masks:
+            value = value * masks[vertex.name]
         values[vertex.name] = value
     return values
 

@@ -46,7 +46,7 @@ def cross_entropy(output: Any, target: Array) -> Any:
         target = np.eye(output.shape[-1], dtype=output.dtype)[target]
     if target.shape != output.shape:
         raise LayerError(
-            f"cross_entropy: the output has shape {output.shape}; y is {target.dtype} of shape {target.shape}, "
+            f"cross_entropy: the output has shape {output.shape}; y is {target.dtype} of {target.shape}, "
             f"expected class numbers of shape {output.shape[:-1]} or probabilities of shape {output.shape}"
         )
     return -anp.mean(anp.sum(target * logs, axis=-1))

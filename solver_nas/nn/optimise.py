@@ -87,8 +87,8 @@ class Optimiser(ABC):
             memory = state.get(key) or self.blank(array)
             if any(moment.shape != array.shape for moment in memory.moments):
                 raise LayerError(
-                    f"the optimiser remembers {key!r} with shape {memory.moments[0].shape}, it now has shape "
-                    f"{array.shape}; call optimizer.follow(change.plan) after a change, or start with a new optimiser"
+                    f"the optimiser remembers {key!r} with shape {memory.moments[0].shape}, which now is "
+                    f"{array.shape}; call optimizer.follow(change.plan) after a change, or start a new one"
                 )
             step, state[key] = self.step(gradient, memory)
             after[key] = (array - step).astype(array.dtype, copy=False)

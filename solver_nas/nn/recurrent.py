@@ -18,7 +18,7 @@ from solver_nas.rules import Scope, rule
 from solver_nas.rules.primitives import einsum, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from solver_nas.labels import Tensor
     from solver_nas.nn.network import NetworkVertex
@@ -124,7 +124,7 @@ def _add(
     kind: str,
     x: NetworkVertex,
     units: int,
-    attributes: dict[str, object],
+    attributes: Mapping[str, object],
     *,
     bias: bool,
     name: str | None,
@@ -143,7 +143,7 @@ def _add(
 
 @forward("simple_rnn")
 def _simple(call: Call) -> Any:
-    def step(given: Any, recurrent: Any, state: tuple[Any, ...]) -> tuple[Any, ...]:  # noqa: ARG001
+    def step(given: Any, recurrent: Any, _: tuple[Any, ...]) -> tuple[Any, ...]:
         return (activate(call["activation"], given + recurrent),)
 
     return _run(call, step, 1)

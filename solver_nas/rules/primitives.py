@@ -292,14 +292,24 @@ def _terms(scope: Scope, operands: Sequence[Operand], letters: Sequence[Sequence
         for letter, size in zip(term, operand.shape, strict=True)
         if size != 1
     }
+    labelled = {
+        term[axis]
+        for operand, term in zip(operands, letters, strict=True)
+        if isinstance(operand, Tensor)
+        for block in operand.blocks
+        for axis in block.axes
+    }
     join = scope.key("broadcast")
     result = []
     for place, (operand, term) in enumerate(zip(operands, letters, strict=True)):
         masked: list[str | None] = []
         for axis, (letter, size) in enumerate(zip(term, operand.shape, strict=True)):
-            broadcast = scope.tape.choose((*join, place, axis), int(size == 1 and letter in full))
-            masked.append(None if broadcast else letter)
             block = operand.block_of(axis) if isinstance(operand, Tensor) else None
+            # A constant of size one fits a single neuron as it would fit more of them.
+            constant = isinstance(operand, Tensor) and block is None and letter in labelled
+            wide = constant or letter in full
+            broadcast = scope.tape.choose((*join, place, axis), int(size == 1 and wide))
+            masked.append(None if broadcast else letter)
             if broadcast and block is not None:
                 scope.pin_block(block, "broadcast: its size has to stay 1", report=False)
         result.append(_Term(operand, tuple(masked)))

@@ -192,7 +192,7 @@ def _groups(scope: Scope, old: Shape, new: Shape) -> Groups:
     """
     groups, (i, j) = _match(old, new)
     if i == len(old) and j == len(new):
-        return groups
+        return _attached(groups, old)
     if None not in (*old, *new):
         raise scope.fail(f"{old} cannot be seen as {new}: the sizes do not match")
     mirrored, (back, front) = _match(old[i:][::-1], new[j:][::-1], known=True)
@@ -205,7 +205,19 @@ def _groups(scope: Scope, old: Shape, new: Shape) -> Groups:
     if bool(left) != bool(right) and groups:
         before = groups.pop()
         left, right = [*before[0], *left], [*before[1], *right]
-    return [*groups, *([(left, right)] if left or right else []), *ending]
+    return _attached([*groups, *([(left, right)] if left or right else []), *ending], old)
+
+
+def _attached(groups: Groups, old: Shape) -> Groups:
+    """Let an axis of size one that goes away merge with its neighbour, so that its neurons are not lost."""
+    found: Groups = []
+    for left, right in groups:
+        if left and not right and found and None not in (old[axis] for axis in found[-1][0]):
+            before = found.pop()
+            found.append(([*before[0], *left], before[1]))
+        else:
+            found.append((left, right))
+    return found
 
 
 def _match(old: Shape, new: Shape, *, known: bool = False) -> tuple[Groups, tuple[int, int]]:
