@@ -64,5 +64,9 @@ class TrainingError(SolverNasError, ArithmeticError):
     """The loss is not finite: lower the learning rate, or look at the data."""
 
 
+class ExtraError(SolverNasError, ImportError):
+    """A package that only some of the library needs is missing; the message says how to install it."""
+
+
 class RelaxedWarning(UserWarning):
     """An exact request was impossible; the nearest sizes were used instead."""

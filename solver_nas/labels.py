@@ -53,6 +53,11 @@ class Block:
         """The innermost level, shape = the sizes of `axes`."""
         return self.levels[-1]
 
+    def lines(self, axis: int) -> Neurons:
+        """The neurons along one of the axes: a row for every index of the axes outside it, at least one."""
+        level = self.levels[self.axes.index(axis)]
+        return level.reshape(-1, level.shape[-1])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tensor:

@@ -211,11 +211,10 @@ class _Poser:
         local = np.full(self.classes, -1, np.int64)
         local[touched] = np.arange(int(touched.sum()))
         members = np.flatnonzero(touched)
-        groups = {key: local[self.class_of[array]] for key, array in self.arrays.items()}
-        groups = {key: array for key, array in groups.items() if (array >= 0).any()}
+        groups = self._groups(local)
         joints = [j for j in self.joints if self._any(touched, j.rows, j.cells)]
         products = [p for p in self.labels.products if self._any(touched, p.rows, p.columns, p.cells)]
-        wide = self._refine(len(members), groups.values(), joints, local)
+        wide = self._refine(len(members), groups, joints, local)
         fine = self._split_products(wide, products, local)
         ports = [
             port
@@ -224,28 +223,35 @@ class _Poser:
         ]
         total = class_utility(self.labels, ports, self.class_of, self.classes, worth)
         utility = total[members]
-        neurons = np.zeros(len(members), np.int64)
-        for port in ports:
-            inside = local[self.class_of[self.labels.tensors[port].neurons["label"]]]
-            neurons += np.bincount(inside[inside >= 0], minlength=len(members))
+        inside = local[self.class_of[_joined([self.labels.tensors[port].neurons["label"] for port in ports])]]
+        neurons = np.bincount(inside[inside >= 0], minlength=len(members))
         slots, slot_of_part = self._slots(wide, joints, local)
         buckets = _buckets(fine, wide, members, utility, neurons, slot_of_part)
-        count = _Counter(fine, slot_of_part[wide] if len(wide) else wide)
+        count = _Counter(fine, wide, slot_of_part)
         return Problem(
             self.class_of,
             self.classes,
             buckets,
             members[slots] if len(slots) else slots,
             neurons[slots] if len(slots) else slots,
-            tuple(_minimal([count.of(array) for array in groups.values()])),
+            tuple(_minimal([count.of(array) for array in groups])),
             tuple(
                 Wish(count.of(local[self.class_of[self.labels.tensors[t.port].neurons["label"]]]), t) for t in targets
             ),
             tuple(self._rectangle(joint, fine, local, count) for joint in joints),
             tuple(self._shared(product, fine, local, count) for product in products),
-            sum(map(len, groups.values())),
+            sum(map(len, groups)),
             float(total[~touched].sum()),
         )
+
+    def _groups(self, local: IntArray) -> list[IntArray]:
+        """The sizes that can change, as arrays of local classes; equal ones once."""
+        found: dict[bytes, IntArray] = {}
+        for array in self.arrays.values():
+            group = local[self.class_of[array]]
+            if (group >= 0).any():
+                found.setdefault(group.tobytes(), group)
+        return list(found.values())
 
     def _any(self, touched: BoolArray, *arrays: IntArray) -> bool:
         return any(bool(touched[self.class_of[labels]].any()) for labels in arrays)
@@ -282,11 +288,11 @@ class _Poser:
         """Split the classes by how often they occur in every size and in every row of every rectangle."""
         part = np.zeros(size, np.int64)
         for array in groups:
-            part = _split_by_counts(part, array, np.zeros(len(array), np.int64))
+            part = _split_by_counts(part, array)
         for joint in joints:
             rows = np.repeat(np.arange(len(joint.rows)), joint.cells.shape[1])
-            part = _split_by_counts(part, local[self.class_of[joint.cells.reshape(-1)]], rows)
-            part = _split_by_counts(part, local[self.class_of[joint.rows]], np.arange(len(joint.rows)))
+            part = _split_by_rows(part, local[self.class_of[joint.cells.reshape(-1)]], rows)
+            part = _split_by_rows(part, local[self.class_of[joint.rows]], np.arange(len(joint.rows)))
         return _renumbered(part)
 
     def _split_products(self, part: IntArray, products: Sequence[Product], local: IntArray) -> IntArray:
@@ -340,23 +346,45 @@ class _Poser:
 
 
 class _Counter:
-    """Turns arrays of local classes (-1: always there) into linear expressions."""
+    """Turns arrays of local classes (-1: always there) into linear expressions.
 
-    def __init__(self, fine: IntArray, slot: IntArray) -> None:
-        self._fine, self._slot = fine, slot
+    All classes of a bucket occur equally often in any size, so that positions per bucket say how often.
+    """
+
+    def __init__(self, fine: IntArray, wide: IntArray, slot_of_part: IntArray) -> None:
+        self._fine, self._wide = fine, wide
+        self._in_bucket = np.bincount(fine) if len(fine) else fine
+        self._in_part = np.bincount(wide) if len(wide) else wide
+        self._slot_of_part = slot_of_part
 
     def of(self, array: IntArray) -> Count:
         inside = array[array >= 0]
-        classes, often = np.unique(inside, return_counts=True)
-        buckets, first = np.unique(self._fine[classes], return_index=True)
-        keep = dict(zip(buckets.tolist(), often[first].tolist(), strict=True))
-        slots, first = np.unique(self._slot[classes], return_index=True)
-        new = dict(zip(slots.tolist(), often[first].tolist(), strict=True))
-        new.pop(-1, None)
+        keep = _often(self._fine[inside], self._in_bucket)
+        parts = _often(self._wide[inside], self._in_part)
+        new = {int(self._slot_of_part[part]): often for part, often in parts.items() if self._slot_of_part[part] >= 0}
         return Count(len(array) - len(inside), keep, new)
 
 
-def _split_by_counts(part: IntArray, array: IntArray, rows: IntArray) -> IntArray:
+def _often(groups: IntArray, members: IntArray) -> dict[int, int]:
+    positions = np.bincount(groups, minlength=len(members)) if len(groups) else np.zeros(0, np.int64)
+    present = np.flatnonzero(positions)
+    return dict(zip(present.tolist(), (positions[present] // members[present]).tolist(), strict=True))
+
+
+def _joined(arrays: Sequence[IntArray]) -> IntArray:
+    return np.concatenate([np.zeros(0, np.int64), *arrays])
+
+
+def _split_by_counts(part: IntArray, array: IntArray) -> IntArray:
+    """Split parts by how often each class occurs in `array`."""
+    often = np.bincount(array[array >= 0], minlength=len(part))
+    member = np.flatnonzero(often)
+    part = part.copy()
+    part[member] = len(part) + _compact(part[member] * (int(often.max()) + 1) + often[member])
+    return _compact(part)
+
+
+def _split_by_rows(part: IntArray, array: IntArray, rows: IntArray) -> IntArray:
     """Split parts by the multiset of rows in which each class occurs in `array`."""
     inside = array >= 0
     classes, place = array[inside], rows[inside]
@@ -366,19 +394,30 @@ def _split_by_counts(part: IntArray, array: IntArray, rows: IntArray) -> IntArra
     pairs, often = np.unique(classes * span + place, return_counts=True)
     member, row = pairs // span, pairs % span
     part = part.copy()
-    if len(np.unique(member)) == len(member):
-        signature = np.stack([part[member], row, often])
-        _, group = np.unique(signature, axis=1, return_inverse=True)
-        part[member] = len(part) + int(part.max()) + 1 + group.reshape(-1)
+    if (member[1:] > member[:-1]).all():
+        inner = _compact(row * (int(often.max()) + 1) + often)
+        part[member] = len(part) + _compact(part[member] * (int(inner.max()) + 1) + inner)
     else:
         # A class in several rows (one key head for several query heads): its signature is all of them.
         starts = np.flatnonzero(np.r_[True, member[1:] != member[:-1]])
         seen: dict[tuple[object, ...], int] = {}
-        base = int(part.max()) + 1
         for begin, end in zip(starts, np.r_[starts[1:], len(member)], strict=True):
             key = (int(part[member[begin]]), *row[begin:end].tolist(), *often[begin:end].tolist())
-            part[member[begin]] = base + seen.setdefault(key, len(seen))
-    return _renumbered(part)
+            part[member[begin]] = len(part) + seen.setdefault(key, len(seen))
+    return _compact(part)
+
+
+def _compact(keys: IntArray) -> IntArray:
+    """The same partition with numbers from 0 on."""
+    if not len(keys):
+        return keys
+    top = int(keys.max()) + 1
+    if top > 8 * len(keys):
+        return np.unique(keys, return_inverse=True)[1].reshape(-1)
+    # Sorting a million keys takes longer than everything else; a table of those in use does not.
+    used = np.zeros(top, np.int64)
+    used[keys] = 1
+    return (np.cumsum(used) - 1)[keys]
 
 
 def _renumbered(part: IntArray) -> IntArray:

@@ -30,13 +30,14 @@ def class_utility(
     Raises:
         UtilityError: a utility is not finite or has the wrong length; the message names vertex and place.
     """
-    total = np.zeros(classes)
+    found, weights = [np.zeros(0, np.int64)], [np.zeros(0)]
     for port in ports:
         neurons = labels.tensors[port].neurons
         vector = checked(worth(port), len(neurons), port.vertex)
         if vector is not None:
-            total += np.bincount(class_of[neurons["label"]], vector, classes)
-    return total
+            found.append(class_of[neurons["label"]])
+            weights.append(vector)
+    return np.bincount(np.concatenate(found), np.concatenate(weights), classes)
 
 
 def checked(value: object, size: int, vertex: str) -> FloatArray | None:

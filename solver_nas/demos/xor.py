@@ -75,7 +75,7 @@ class Trial:
 
     @property
     def ordered(self) -> bool:
-        """Whether the choice matters: removing the best hurts more than random ones, those more than the worst."""
+        """Whether removing the best neurons hurts more than random ones, and those more than the worst."""
         return self.most.loss > self.random.loss > self.least.loss
 
     @property
@@ -136,8 +136,19 @@ def fractions(trials: Sequence[Trial]) -> Mapping[str, float]:
     return {name: sum(values) / len(trials) for name, values in pairs.items()}
 
 
+def medians(trials: Sequence[Trial]) -> Mapping[str, float]:
+    """Median losses."""
+    losses = {
+        "original": [trial.original for trial in trials],
+        "least": [trial.least.loss for trial in trials],
+        "random": [trial.random.loss for trial in trials],
+        "most": [trial.most.loss for trial in trials],
+    }
+    return {name: float(np.median(values)) for name, values in losses.items()}
+
+
 def surface(network: nn.Network, places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What a network computes on a square grid: the value at [j, i] is that of the point (places[i], places[j])."""
+    """What a network computes on a grid; [j, i] is the value of the point (places[i], places[j])."""
     columns, rows = np.meshgrid(places, places)
     points = np.stack([columns.ravel(), rows.ravel()], axis=1)
     return np.asarray(network(points)).reshape(columns.shape)

@@ -2,7 +2,7 @@
 
 from solver_nas.nn.activations import ACTIVATIONS, activation, relu
 from solver_nas.nn.arithmetic import add, concat, multiply
-from solver_nas.nn.attention import attention
+from solver_nas.nn.attention import attend, attention
 from solver_nas.nn.batch_norm import batch_norm
 from solver_nas.nn.conv import conv
 from solver_nas.nn.conv_transpose import conv_transpose
@@ -51,6 +51,7 @@ __all__ = [
     "activation",
     "activation_times_outgoing",
     "add",
+    "attend",
     "attention",
     "avg_pool",
     "batch_norm",

@@ -9,11 +9,12 @@ import numpy as np
 
 from solver_nas.errors import LayerError
 from solver_nas.nn.arguments import divisor, positive, sequence, title
-from solver_nas.nn.dense import glorot
+from solver_nas.nn.dense import dense
 from solver_nas.nn.forward import Call, forward
 from solver_nas.nn.softmax import normalise
 from solver_nas.rules import Scope, changed, rule
 from solver_nas.rules.primitives import einsum, take, whole
+from solver_nas.rules.reshape import merge_axes, split_axis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,8 +40,8 @@ def attention(
 ) -> NetworkVertex:
     """Every step of `x` looks at all steps of `context`, with several heads.
 
-    Heads may go, and every head keeps its own best dimensions, equally many. Query heads that share keys
-    and values go together. The scores' factor `scale` is kept when head dimensions go.
+    Four dense layers around `attend`, so that heads and their dimensions are neurons that can be asked
+    for: `name.query`, `name.key` and `name.value` feed `name.heads`, which feeds the output `name`.
 
     Args:
         x: the queries' sequence, (batch, steps, features).
@@ -52,20 +53,26 @@ def attention(
         value_dim: size of one head's values; by default `head_dim`.
         units: size of the output; by default features.
         causal: whether a step looks only at itself and what stands before it.
-        bias: whether to add them.
-        name: of the new vertex.
+        bias: whether the dense layers have one.
+        name: of the output vertex.
 
     Returns:
-        (batch, steps, units). Arrays: `wq` (num_heads * head_dim, features),
-        `wk` (kv_heads * head_dim, other features), `wv` (kv_heads * value_dim, other features),
-        `wo` (units, num_heads * value_dim), and `bq`, `bk`, `bv`, `bo`, one entry per row of these.
+        (batch, steps, units). Arrays: those of the four dense layers.
 
     Raises:
         LayerError: sizes that are impossible or do not divide; the message names the argument.
+
+    >>> from solver_nas import nn
+    >>> net = nn.Network()
+    >>> x = net.input("x", (5, 8), axis=-1)
+    >>> attention(x, num_heads=2, name="attention")
+    <attention: dense 8 -> 8>
+    >>> net["attention.heads"]
+    <attention.heads: attend 8, 8, 8 -> 8>
     """
-    net, layer = x.model, title("attention", name)
+    layer = title("attention", name)
     source = x if context is None else context
-    features, other = sequence(layer, x), sequence(layer, source)
+    features, _ = sequence(layer, x), sequence(layer, source)
     heads = positive(layer, "num_heads", num_heads)
     shared = divisor(layer, "kv_heads", heads if kv_heads is None else kv_heads, heads)
     if head_dim is None and features % heads:
@@ -75,72 +82,102 @@ def attention(
     size = positive(layer, "head_dim", features // heads if head_dim is None else head_dim)
     values = positive(layer, "value_dim", size if value_dim is None else value_dim)
     out = positive(layer, "units", features if units is None else units)
-    shapes = {
-        "wq": (heads * size, features),
-        "wk": (shared * size, other),
-        "wv": (shared * values, other),
-        "wo": (out, heads * values),
-    }
-    arrays = {role: glorot(net, shape, shape[1], shape[0]) for role, shape in shapes.items()}
-    if bias:
-        arrays |= {f"b{role[1]}": np.zeros(shape[0]) for role, shape in shapes.items()}
-    attributes = {"num_heads": heads, "kv_heads": shared, "scale": size**-0.5, "causal": bool(causal)}
-    fills = {role: 0.0 for role in arrays if role.startswith("b")}
-    return net.add("attention", name, (x, source), attributes, arrays, fills=fills)
+
+    def part(what: str) -> str | None:
+        return None if name is None else f"{name}.{what}"
+
+    query = dense(x, heads * size, bias=bias, name=part("query"))
+    key = dense(source, shared * size, bias=bias, name=part("key"))
+    value = dense(source, shared * values, bias=bias, name=part("value"))
+    mixed = attend(query, key, value, num_heads=heads, kv_heads=shared, causal=causal, name=part("heads"))
+    return dense(mixed, out, bias=bias, name=name)
 
 
-def _project(call: Call, x: Any, letter: str) -> Any:
-    y = anp.dot(x, call.parameters[f"w{letter}"].T)
-    return y + call.parameters[f"b{letter}"] if f"b{letter}" in call.parameters else y
+def attend(
+    query: NetworkVertex,
+    key: NetworkVertex,
+    value: NetworkVertex,
+    *,
+    num_heads: int,
+    kv_heads: int | None = None,
+    scale: float | None = None,
+    causal: bool = False,
+    name: str | None = None,
+) -> NetworkVertex:
+    """Scaled dot-product attention of several heads; it has no arrays.
+
+    Heads may go, and every head keeps its own best dimensions, equally many. Query heads that share keys
+    and values go together. The scores' factor is kept when head dimensions go.
+
+    Args:
+        query: (batch, steps, num_heads * head dimensions), heads outermost.
+        key: (batch, other steps, kv_heads * head dimensions).
+        value: (batch, other steps, kv_heads * value dimensions).
+        num_heads: number of query heads.
+        kv_heads: number of key and value heads, each for `num_heads / kv_heads` neighbouring query heads;
+            by default `num_heads`.
+        scale: factor of the scores; by default 1 / sqrt(head dimensions).
+        causal: whether a step looks only at itself and what stands before it.
+        name: of the new vertex.
+
+    Returns:
+        (batch, steps, num_heads * value dimensions).
+
+    Raises:
+        LayerError: sizes that do not divide or do not fit together.
+    """
+    layer = title("attend", name)
+    heads = positive(layer, "num_heads", num_heads)
+    shared = divisor(layer, "kv_heads", heads if kv_heads is None else kv_heads, heads)
+    size = sequence(layer, query) // divisor(layer, "num_heads", heads, sequence(layer, query))
+    divisor(layer, "kv_heads", shared, sequence(layer, value))
+    if sequence(layer, key) != shared * size:
+        raise LayerError(
+            f"{layer}: {key.name!r} has {sequence(layer, key)} features; {shared} heads as large as those of "
+            f"{query.name!r} need {shared * size}"
+        )
+    factor = float(size**-0.5 if scale is None else scale)
+    attributes = {"num_heads": heads, "kv_heads": shared, "scale": factor, "causal": bool(causal)}
+    return query.model.add("attend", name, (query, key, value), attributes)
 
 
-def _heads(call: Call, x: Any, letter: str, heads: int) -> Any:
-    """(..., steps, features) -> (..., heads, steps, head dimensions)."""
-    y = _project(call, x, letter)
-    return anp.swapaxes(anp.reshape(y, (*y.shape[:-1], heads, -1)), -3, -2)
+def _heads(x: Any, heads: int) -> Any:
+    """(..., steps, features) -> (..., heads, steps, dimensions)."""
+    return anp.swapaxes(anp.reshape(x, (*x.shape[:-1], heads, -1)), -3, -2)
 
 
-@forward("attention")
+@forward("attend")
 def _forward(call: Call) -> Any:
     heads, shared = call["num_heads"], call["kv_heads"]
-    x, source = call.inputs
-    query = _heads(call, x, "q", heads)
-    key, value = (
-        anp.repeat(_heads(call, source, letter, shared), heads // shared, axis=-3) for letter in "kv"
-    )
+    query = _heads(call.inputs[0], heads)
+    key, value = (anp.repeat(_heads(x, shared), heads // shared, axis=-3) for x in call.inputs[1:])
     scores = anp.matmul(query, anp.swapaxes(key, -1, -2)) * call["scale"]
     if call["causal"]:
         scores = anp.where(np.tri(*scores.shape[-2:]) > 0, scores, -np.inf)
     mixed = anp.swapaxes(anp.matmul(normalise(scores, -1), value), -3, -2)
-    return _project(call, anp.reshape(mixed, (*mixed.shape[:-2], -1)), "o")
+    return anp.reshape(mixed, (*mixed.shape[:-2], -1))
 
 
 def _reheaded(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
-    heads, shared = resized.views["wq"][0], resized.views["wk"][0]
-    return changed(vertex, num_heads=heads, kv_heads=shared)
+    found = {}
+    for role, tensor in zip(("num_heads", "kv_heads"), resized.before, strict=False):
+        count, block = int(str(vertex.attributes[role])), tensor.block_of(2)
+        found[role] = count if block is None else resized.rows(block.lines(2)[0], count)
+    return changed(vertex, **found)
 
 
-def _by_heads(scope: Scope, x: Tensor, letter: str, heads: int) -> Tensor:
-    """The labels of queries, keys or values, (batch, steps, heads, head dimensions)."""
-    rows, features = scope.vertex.parameters[f"w{letter}"].shape
-    view, why = (heads, rows // heads), "attention: equal sizes"
-    weight = scope.weight(f"w{letter}", [view, (features,)])
-    y = einsum(scope, "nte,hde->nthd", x, weight, rows="h", why=why)
-    if scope.has(f"b{letter}"):
-        y = einsum(scope, "nthd,hd->nthd", y, scope.weight(f"b{letter}", [view]), why=why)
-    return y
+def _by_heads(scope: Scope, x: Tensor, heads: int) -> Tensor:
+    """The labels of queries, keys or values as (batch, steps, heads, dimensions)."""
+    x = whole(scope, x, [1], "steps are compared with steps")
+    return split_axis(scope, x, 2, (heads, (x.shape[2] or 0) // heads))
 
 
-@rule("attention", rewrite=_reheaded)
+@rule("attend", rewrite=_reheaded)
 def _flow(scope: Scope) -> Tensor:
     heads, shared = scope.attribute("num_heads", int), scope.attribute("kv_heads", int)
-    x, source = (whole(scope, given, [-2], "steps are compared with steps") for given in scope.inputs)
-    query = _by_heads(scope, x, "q", heads)
+    query = _by_heads(scope, scope.inputs[0], heads)
     repeated = np.repeat(np.arange(shared), heads // shared)
-    key, value = (take(scope, _by_heads(scope, source, letter, shared), 2, repeated) for letter in "kv")
+    key, value = (take(scope, _by_heads(scope, x, shared), 2, repeated) for x in scope.inputs[1:])
     scores = einsum(scope, "nthd,nshd->nhts", query, key, why="attention: keys fit queries")
     y = einsum(scope, "nhts,nshv->nthv", scores, value, why="attention: values fit scores")
-    out, rows = scope.vertex.parameters["wo"].shape
-    weight = scope.weight("wo", [(out,), (heads, rows // heads)])
-    y = einsum(scope, "nthv,ohv->nto", y, weight, why="attention: the output reads every head")
-    return einsum(scope, "nto,o->nto", y, scope.weight("bo")) if scope.has("bo") else y
+    return merge_axes(scope, y, 2, 2)

@@ -41,7 +41,7 @@ def group_norm(
     Args:
         x: the input, (batch, channels, *spatial).
         groups: how many; divides the channels.
-        affine: whether a learned scale and shift follow; without them the number of groups is fixed.
+        affine: whether a learned scale and shift follow.
         epsilon: added to the variance.
         name: of the new vertex.
 
@@ -110,7 +110,11 @@ def _instance(call: Call) -> Any:
 
 
 def _regrouped(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
-    return changed(vertex, groups=resized.views["scale"][0]) if "scale" in resized.views else {}
+    block = resized.before[0].block_of(1)
+    if block is None:
+        return {}
+    groups = int(str(vertex.attributes["groups"]))
+    return changed(vertex, groups=resized.rows(block.lines(1)[0], groups))
 
 
 @rule("group_norm", rewrite=_regrouped, exact=False)
@@ -123,18 +127,7 @@ def _group_flow(scope: Scope) -> Tensor:
         weight = scope.weight(role, [(groups, size // groups)])
         why = f"parameter {role!r} has one entry per neuron"
         y = einsum(scope, "ngi...,gi->ngi...", y, weight, why=why)
-    if not scope.vertex.parameters:
-        # Nothing else would tell how many groups are left, so all of them stay.
-        y = _whole_groups(scope, y)
     return merge_axes(scope, y, 1, 2)
-
-
-def _whole_groups(scope: Scope, tensor: Tensor) -> Tensor:
-    """Keep as many rows of axis 1 as there are; their columns may go."""
-    block = tensor.block_of(1)
-    if block is not None:
-        scope.pin_neurons(block.levels[0], "the number of groups stays as it is")
-    return tensor
 
 
 @rule("instance_norm")

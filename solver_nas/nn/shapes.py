@@ -13,7 +13,6 @@ from solver_nas.nn.arguments import axis_from_end, divisor, known_size, positive
 from solver_nas.nn.forward import Call, forward
 from solver_nas.rules import Scope, changed, rule
 from solver_nas.rules.primitives import transpose as transpose_labels
-from solver_nas.rules.primitives import whole
 from solver_nas.rules.reshape import reshape as reshape_labels
 from solver_nas.rules.reshape import rewrite_shape
 
@@ -173,9 +172,7 @@ def _flatten_flow(scope: Scope) -> Tensor:
 def _reshape_flow(scope: Scope) -> Tensor:
     (x,) = scope.inputs
     sizes = _spelled_out(x.shape[1:], scope.integers("shape"))
-    y = reshape_labels(scope, x, (x.shape[0], *sizes))
-    fixed = scope.integers("fixed")
-    return whole(scope, y, fixed, "this axis was declared as fixed") if fixed else y
+    return reshape_labels(scope, x, (x.shape[0], *sizes), fixed=scope.integers("fixed"))
 
 
 @rule("transpose")

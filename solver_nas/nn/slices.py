@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from solver_nas.graph import Vertex
-    from solver_nas.labels import Block, Neurons, Tensor
+    from solver_nas.labels import Block, Tensor
     from solver_nas.nn.network import NetworkVertex
     from solver_nas.rules import Resized
 
@@ -110,19 +110,13 @@ def _axis(vertex: Vertex, tensor: Tensor) -> tuple[int, Block | None]:
     return axis, tensor.block_of(axis)
 
 
-def _lines(block: Block, axis: int) -> Neurons:
-    """The neurons along an axis, one line for every combination of the rows outside."""
-    level = block.levels[block.axes.index(axis)]
-    return level.reshape(-1, level.shape[-1])
-
-
 def _bounds(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
     """Count what is left before the part and in it; every row that is left has equally many."""
     axis, block = _axis(vertex, resized.before[0])
     if block is None:
         return {}
     start, stop = (int(str(vertex.attributes[name])) for name in ("start", "stop"))
-    lines = _lines(block, axis)
+    lines = block.lines(axis)
     before = max(len(resized.moved(line[:start])) for line in lines)
     inside = max(len(resized.moved(line[start:stop])) for line in lines)
     return changed(vertex, start=before, stop=before + inside)
@@ -143,7 +137,7 @@ def _positions(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
     axis, block = _axis(vertex, resized.before[0])
     if block is None:
         return {}
-    line = _lines(block, axis)[0]
+    line = block.lines(axis)[0]
     now = {neuron.tobytes(): place for place, neuron in enumerate(resized.moved(line))}
     index: Sequence[int] = vertex.attributes["index"]  # type: ignore[assignment] # written by the builder
     taken = (resized.moved(line[place : place + 1]) for place in index)

@@ -29,7 +29,6 @@ def einsum(
     spec: str,
     *operands: Operand,
     fixed: str = "",
-    rows: str = "",
     sizes: Mapping[str, int | None] | None = None,
     why: str = "contraction: equal sizes",
 ) -> Tensor:
@@ -43,8 +42,6 @@ def einsum(
         spec: as for `numpy.einsum`; `...` stands for equal leading axes and may be missing in a parameter.
         operands: tensors and parameters.
         fixed: letters that cannot change, such as the axes of a convolution's window.
-        rows: letters made by a parameter that are the rows of the letters it makes after them, as heads
-            are the rows of head dimensions: every row has its own columns, and equally many.
         sizes: sizes of output letters that no operand has.
         why: the relation in words.
 
@@ -61,7 +58,6 @@ def einsum(
         letters,
         output,
         fixed=frozenset(fixed),
-        rows=frozenset(rows),
         sizes=sizes or {},
         why=why,
     )
@@ -72,8 +68,7 @@ def elementwise(scope: Scope, *operands: Operand, why: str = "element-wise: equa
     rank = max(len(operand.shape) for operand in operands)
     letters = tuple(f"axis {axis - rank}" for axis in range(rank))
     terms = [letters[rank - len(operand.shape) :] for operand in operands]
-    nothing: frozenset[str] = frozenset()
-    return _join(scope, operands, terms, letters, fixed=nothing, rows=nothing, sizes={}, why=why)
+    return _join(scope, operands, terms, letters, fixed=frozenset(), sizes={}, why=why)
 
 
 def same(scope: Scope, tensor: Tensor) -> Tensor:
@@ -86,23 +81,19 @@ def whole(scope: Scope, tensor: Tensor, axes: Sequence[int], why: str) -> Tensor
     """Keep these axes as long as they are, and the blocks on the other axes alone.
 
     In a rectangle, whole rows may still go: this is how the channels of a tensor that was a vector
-    before, (channels * height * width), live and die with all their pixels.
+    before, (channels * height * width), live and die with all their pixels. Columns whose rows are all
+    kept are the same in every row.
     """
-    letters = tuple(f"axis {axis}" for axis in range(len(tensor.shape)))
-    axes = [axis % len(letters) for axis in axes]
+    rank = len(tensor.shape)
+    held = {axis % rank for axis in axes}
     scope.speak(tensor)
-    blocks = []
+    meeting = Meeting(scope, why)
     for block in tensor.blocks:
-        meeting = Meeting(scope, why)
-        meeting.add(Part(tuple(letters[axis] for axis in block.axes), block.levels))
-        for axis in axes:
-            meeting.whole(letters[axis])
-        depth = next((d for d, axis in enumerate(block.axes) if axis in axes), len(block.axes))
-        if depth:
-            blocks.append(Block(block.axes[:depth], block.levels[:depth]))
-        if set(block.axes[depth:]) - set(axes):
-            scope.pin_block(block, why)
-    return Tensor(tensor.shape, tuple(blocks))
+        meeting.add(Part(tuple(f"axis {axis}" for axis in block.axes), block.levels))
+    for axis in sorted(held):
+        meeting.whole(f"axis {axis}")
+    blocks = meeting.blocks([f"held {axis}" if axis in held else f"axis {axis}" for axis in range(rank)])
+    return Tensor(tensor.shape, blocks)
 
 
 def reduce(scope: Scope, tensor: Tensor, axes: Sequence[int], *, keepdims: bool = False) -> Tensor:
@@ -342,7 +333,6 @@ def _join(
     output: Sequence[str],
     *,
     fixed: frozenset[str],
-    rows: frozenset[str],
     sizes: Mapping[str, int | None],
     why: str,
 ) -> Tensor:
@@ -354,7 +344,7 @@ def _join(
     given = {letter for term in terms if isinstance(term.operand, Tensor) for letter, _ in term.present}
     for term in terms:
         if isinstance(term.operand, Weight):
-            _bind(scope, meeting, term.operand, term.letters, output, fixed, rows, given)
+            _bind(scope, meeting, term.operand, term.letters, output, fixed, given)
             # A later parameter meets the neurons that an earlier one has made.
             given |= {letter for letter, _ in term.present}
     return Tensor(tuple(known.get(letter, 1) for letter in output), meeting.blocks(output))
@@ -382,7 +372,6 @@ def _bind(
     letters: Sequence[str | None],
     output: Sequence[str],
     fixed: frozenset[str],
-    rows: frozenset[str],
     given: set[str],
 ) -> None:
     """Give every axis of a parameter its labels: those that it meets, or new ones."""
@@ -413,8 +402,6 @@ def _bind(
             _use(scope, weight, letters, part, "fresh")
             bound.add(letter)
             meeting.parts.append(part)
-            if letter in rows:
-                batch = part
 
 
 def _use(scope: Scope, weight: Weight, letters: Sequence[str | None], part: Part, role: str) -> None:

@@ -37,6 +37,13 @@ class Resized:
     before: tuple[Tensor, ...]
     moved: Callable[[Neurons], Neurons]
 
+    def rows(self, neurons: Neurons, count: int) -> int:
+        """How many of `count` equally long rows of neurons, in row-major order, are left: groups, heads."""
+        table = neurons.reshape(count, -1)
+        left = [len(self.moved(row)) for row in table]
+        # Where a row is a single neuron, new ones may have come.
+        return sum(left) if table.shape[1] == 1 else sum(size > 0 for size in left)
+
 
 #: The attributes that a vertex needs after a change; only those that differ.
 Rewrite = Callable[["Vertex", Resized], Mapping[str, object]]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from solver_nas.labels import Block, Tensor, mixed
+from solver_nas.rules.primitives import whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,7 @@ Groups = list[tuple[list[int], list[int]]]
 _BASE = 64  # more axes than any array has; two of them are packed into one recorded choice
 
 
-def reshape(scope: Scope, tensor: Tensor, shape: Shape) -> Tensor:
+def reshape(scope: Scope, tensor: Tensor, shape: Shape, *, fixed: Sequence[int] = ()) -> Tensor:
     """The same elements in another shape.
 
     Axes are matched in groups of equal size. Inside a group, neurons are flattened and split as the
@@ -34,8 +35,12 @@ def reshape(scope: Scope, tensor: Tensor, shape: Shape) -> Tensor:
         scope: the vertex.
         tensor: the input.
         shape: the output's shape, spelled out; `None` only where the input has it too.
+        fixed: axes of the output that stay as long as they are.
     """
-    return _regroup(scope, tensor, shape, _recorded(scope, _groups(scope, tensor.shape, shape)))
+    held = [axis % len(shape) for axis in fixed]
+    groups = _recorded(scope, _rowed(_groups(scope, tensor, shape), held))
+    result = _regroup(scope, tensor, shape, groups, held)
+    return whole(scope, result, held, "this axis of a reshape is fixed") if held else result
 
 
 def split_axis(scope: Scope, tensor: Tensor, axis: int, sizes: Sequence[int]) -> Tensor:
@@ -65,7 +70,7 @@ def merge_axes(scope: Scope, tensor: Tensor, first: int, count: int) -> Tensor:
     return _regroup(scope, tensor, shape, groups)
 
 
-def _regroup(scope: Scope, tensor: Tensor, shape: Shape, groups: Groups) -> Tensor:
+def _regroup(scope: Scope, tensor: Tensor, shape: Shape, groups: Groups, fixed: Sequence[int] = ()) -> Tensor:
     scope.speak(tensor)
     blocks = list(tensor.blocks)
     # Names of axes while they change: ("old", i) until its group is done, ("new", j) afterwards.
@@ -96,7 +101,9 @@ def _regroup(scope: Scope, tensor: Tensor, shape: Shape, groups: Groups) -> Tens
         depth = min(axes.index(axis) for axis in inside if axis in axes)
         width = sum(axis in inside for axis in axes)
         merged = _merge(tensor, axes, levels, old, depth, width)
-        names, levels = _split(scope, merged, depth, [shape[axis] or 0 for axis in new], new)
+        held = next((place for place, axis in enumerate(reversed(new)) if axis not in fixed), len(new))
+        sizes = [shape[axis] or 0 for axis in new]
+        names, levels = _split(scope, merged, depth, sizes, new, min(held, len(new) - 1))
         named[place] = ([*axes[:depth], *names, *axes[depth + width :]], levels)
     return Tensor(shape, tuple(Block(tuple(axis for _, axis in axes), levels) for axes, levels in named))
 
@@ -138,14 +145,25 @@ def _merge(
 
 
 def _split(
-    scope: Scope, levels: tuple[Neurons, ...], depth: int, sizes: Sequence[int], new: Sequence[int]
+    scope: Scope,
+    levels: tuple[Neurons, ...],
+    depth: int,
+    sizes: Sequence[int],
+    new: Sequence[int],
+    held: int,
 ) -> tuple[list[tuple[str, int]], tuple[Neurons, ...]]:
-    """Split level `depth` into axes of these sizes; rows that need a label of their own get one."""
+    """Split level `depth` into axes of these sizes, of which the last `held` stay as long as they are.
+
+    Rows that need a label of their own get one.
+    """
     key = scope.key("rows")
     level = levels[depth]
     cells = level.reshape(*level.shape[:depth], *sizes)
     # Trailing axes along which nothing differs are ordinary axes again, as in (C * 7 * 7) -> (C, 7, 7).
-    uniform = 0
+    if held:
+        tails = cells.reshape(*cells.shape[: cells.ndim - held], -1)
+        scope.tape.tie(tails[..., 1:], tails[..., :1], scope.reason("reshape: these axes are fixed"))
+    uniform = held
     while uniform < len(sizes) - 1 and _uniform(cells, len(sizes) - uniform + depth - 1):
         uniform += 1
     uniform = scope.tape.choose((*key, "uniform"), uniform)
@@ -184,15 +202,17 @@ def _uniform(cells: Neurons, axis: int) -> bool:
     return bool((tail == tail[..., :1]).all())
 
 
-def _groups(scope: Scope, old: Shape, new: Shape) -> Groups:
+def _groups(scope: Scope, tensor: Tensor, new: Shape) -> Groups:
     """Match axes so that every group holds equally many elements, in as many groups as possible.
 
-    Axes are matched from the left. An unknown size equals an unknown size (the batch); where that does
-    not decide, what is left is matched from the right, and the rest is one group.
+    Axes are matched from the left; those of size one that have no partner are alone. An unknown size
+    equals an unknown size (the batch); where that does not decide, what is left is matched from the
+    right, and the rest is one group.
     """
+    old = tensor.shape
     groups, (i, j) = _match(old, new)
     if i == len(old) and j == len(new):
-        return _attached(groups, old)
+        return _attached(groups, tensor)
     if None not in (*old, *new):
         raise scope.fail(f"{old} cannot be seen as {new}: the sizes do not match")
     mirrored, (back, front) = _match(old[i:][::-1], new[j:][::-1], known=True)
@@ -205,18 +225,42 @@ def _groups(scope: Scope, old: Shape, new: Shape) -> Groups:
     if bool(left) != bool(right) and groups:
         before = groups.pop()
         left, right = [*before[0], *left], [*before[1], *right]
-    return _attached([*groups, *([(left, right)] if left or right else []), *ending], old)
+    return _attached([*groups, *([(left, right)] if left or right else []), *ending], tensor)
 
 
-def _attached(groups: Groups, old: Shape) -> Groups:
-    """Let an axis of size one that goes away merge with its neighbour, so that its neurons are not lost."""
+def _rowed(groups: Groups, fixed: Sequence[int]) -> Groups:
+    """Let a new axis of size one be the row of fixed columns that follow it: one channel and its pixels."""
     found: Groups = []
     for left, right in groups:
-        if left and not right and found and None not in (old[axis] for axis in found[-1][0]):
-            before = found.pop()
-            found.append(([*before[0], *left], before[1]))
+        row = found[-1] if found else ([], [])
+        if row[1] and not row[0] and left and set(right) <= set(fixed) and not set(row[1]) & set(fixed):
+            found[-1] = (left, [*row[1], *right])
         else:
             found.append((left, right))
+    return found
+
+
+def _attached(groups: Groups, tensor: Tensor) -> Groups:
+    """Let an axis of size one that goes away merge with a neighbour, so that its neurons are not lost.
+
+    If one of the neighbours is in the same rectangle, with that one.
+    """
+
+    def takes(group: tuple[list[int], list[int]]) -> bool:
+        return bool(group[1]) and None not in (tensor.shape[axis] for axis in group[0])
+
+    found: Groups = []
+    rest = list(groups)
+    while rest:
+        left, right = rest.pop(0)
+        mates = {mate for axis in left if (block := tensor.block_of(axis)) for mate in block.axes}
+        before, after = bool(found) and takes(found[-1]), bool(rest) and takes(rest[0])
+        if right or not mates or not (before or after):
+            found.append((left, right))
+        elif before and (not after or mates & set(found[-1][0])):
+            found[-1] = ([*found[-1][0], *left], found[-1][1])
+        else:
+            rest[0] = ([*left, *rest[0][0]], rest[0][1])
     return found
 
 
@@ -225,7 +269,10 @@ def _match(old: Shape, new: Shape, *, known: bool = False) -> tuple[Groups, tupl
     groups: Groups = []
     i = j = 0
     while i < len(old) or j < len(new):
-        left, right = list(range(i, min(i + 1, len(old)))), list(range(j, min(j + 1, len(new))))
+        one, other = old[i] if i < len(old) else 0, new[j] if j < len(new) else 0
+        alone = (one == 1) != (other == 1)
+        left = [i] if i < len(old) and not (alone and other == 1) else []
+        right = [j] if j < len(new) and not (alone and one == 1) else []
         while _size(old, left) != _size(new, right):
             one, other = _size(old, left), _size(new, right)
             if one is None or other is None:

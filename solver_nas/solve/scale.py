@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from solver_nas.labels import IntArray
-    from solver_nas.problem import Bucket
+    from solver_nas.utility import FloatArray
 
 _TOP_BITS = 42  # largest sum of scaled utilities, in bits: exact in the solver's int64 and float64 parts
 
@@ -32,20 +32,20 @@ class Scaled:
     error: float
 
 
-def scaled(buckets: Sequence[Bucket]) -> Scaled:
+def scaled(utilities: Sequence[FloatArray]) -> Scaled:
     """Scale by a power of two, without any rounding wherever the utilities allow it."""
-    every = np.concatenate([np.zeros(1), *(bucket.utilities for bucket in buckets)])
+    every = np.concatenate([np.zeros(1), *utilities])
     total = float(np.abs(every).sum())
     top = int(_TOP_BITS - np.ceil(np.log2(total))) if total > 0 else 0
     exact = _integral(every, top)
     low = min(0, top) if exact else top
     # The coarsest unit that represents everything exactly keeps the integers small.
-    bits = bisect_left(range(low, top), True, key=lambda unit: _integral(every, unit)) + low  # noqa: FBT003 - its key
-    values = tuple(np.rint(np.ldexp(bucket.utilities, bits)).astype(np.int64) for bucket in buckets)
+    bits = low + bisect_left(range(low, top), True, key=lambda unit: _integral(every, unit))  # noqa: FBT003 - its key
+    values = tuple(np.rint(np.ldexp(utility, bits)).astype(np.int64) for utility in utilities)
     unit = float(np.ldexp(1.0, -bits))
     return Scaled(values, unit, 0.0 if exact else unit * len(every))
 
 
-def _integral(values: np.ndarray[tuple[int], np.dtype[np.float64]], bits: int) -> bool:
+def _integral(values: FloatArray, bits: int) -> bool:
     moved = np.ldexp(values, bits)
     return bool((moved == np.rint(moved)).all())

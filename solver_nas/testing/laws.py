@@ -8,6 +8,7 @@ import numpy as np
 
 from solver_nas.graph import Port
 from solver_nas.nn.forward import evaluate
+from solver_nas.weights import take
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +38,7 @@ def check_masked(net: Network, plan: Plan, inputs: Mapping[str, Array], *, toler
     """
     labels, rng = net.labels, np.random.default_rng(0)
     masks = {name: _mask(labels, name, index) for name, index in plan.indices.items() if _shrinks(plan, name)}
-    masked = evaluate(net.graph, net.arrays, inputs, rng, masks=masks)
+    masked = evaluate(net.graph, _silenced(net, plan), inputs, rng, masks=masks)
     pruned = evaluate(plan.blueprint.after, plan.build(), inputs, rng)
     return _compare(labels, plan, masked, pruned, tolerance)
 
@@ -51,6 +52,17 @@ def check_growth(net: Network, plan: Plan, inputs: Mapping[str, Array], *, toler
     before = evaluate(net.graph, net.arrays, inputs, rng)
     after = evaluate(plan.blueprint.after, plan.build(), inputs, rng)
     return _compare(net.labels, plan, before, after, tolerance)
+
+
+def _silenced(net: Network, plan: Plan) -> dict[str, Array]:
+    """The old arrays with zeros where the plan takes nothing: no mask reaches the inside of a recurrence."""
+    arrays = dict(net.arrays)
+    for key, change in plan.blueprint.arrays.items():
+        places = take(np.arange(1, arrays[key].size + 1).reshape(change.view), change.picks)
+        kept = np.zeros(arrays[key].size + 1)
+        kept[places] = 1
+        arrays[key] = arrays[key] * kept[1:].reshape(arrays[key].shape)
+    return arrays
 
 
 def _shrinks(plan: Plan, name: str) -> bool:
@@ -84,7 +96,12 @@ def _compare(
     worst = 0.0
     for name, index in plan.indices.items():
         old, new = np.asarray(reference[name]), np.asarray(changed[name])
-        block = _block(labels, name)
+        *others, block = labels.tensors[Port(name)].blocks or (None,)
+        for other in others:
+            if other is not None and len(other.axes) == 1:
+                _, moved = plan.blueprint.moves.flat(other.neurons)
+                old = np.take(old, moved[moved >= 0], axis=other.axes[0])
+                new = np.compress(moved >= 0, new, axis=other.axes[0])
         if block is not None:
             there = index >= 0
             old, new = _flat(old, block)[..., index[there]], _flat(new, block)[..., there]

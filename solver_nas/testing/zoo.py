@@ -27,11 +27,13 @@ class Specimen:
 
     Args:
         build: makes it from a seed, with random weights and statistics everywhere.
-        exact: whether dropping neurons equals masking them, and whether new ones change nothing.
+        exact: whether dropping neurons equals masking them.
+        growing: whether new neurons change nothing.
     """
 
     build: Callable[[int], Network]
-    exact: bool
+    exact: bool = True
+    growing: bool = True
 
 
 def inputs(net: Network, rng: np.random.Generator) -> dict[str, Array]:
@@ -45,7 +47,7 @@ def inputs(net: Network, rng: np.random.Generator) -> dict[str, Array]:
 
 
 def randomised(net: Network, seed: int) -> Network:
-    """The network with random arrays: nothing is left at a value that hides a mistake, as ones and zeros do."""
+    """The network with random arrays: ones and zeros would hide mistakes."""
     rng = np.random.default_rng(seed)
     for key, array in net.arrays.items():
         spread = 1 / np.sqrt(max(array[0].size, 1)) if array.ndim > 1 else 0.5
@@ -62,7 +64,7 @@ def _image(middle: Callable[[NetworkVertex], NetworkVertex], channels: int = 6) 
         net = nn.Network(seed=seed)
         x = nn.conv(net.input("image", (2, 7, 6)), channels, 3, padding=1, name="before")
         after = nn.conv(middle(nn.relu(x)), 5, 2, name="after")
-        net.output(nn.dense(nn.global_avg_pool(after), 3, name="out"))
+        net.output(nn.dense(nn.global_avg_pool(after), 5, name="out"))
         return randomised(net, seed)
 
     return build
@@ -76,7 +78,7 @@ def _spatial(
     def build(seed: int) -> Network:
         net = nn.Network(seed=seed)
         x = nn.conv(net.input("signal", (2, *sizes)), 6, 1, activation="tanh", name="before")
-        net.output(nn.conv(middle(x), 3, 1, name="out"))
+        net.output(nn.conv(middle(x), 5, 1, name="out"))
         return randomised(net, seed)
 
     return build
@@ -88,7 +90,7 @@ def _vector(middle: Callable[[NetworkVertex], NetworkVertex], units: int = 6) ->
     def build(seed: int) -> Network:
         net = nn.Network(seed=seed)
         x = nn.dense(net.input("features", 5), units, activation="tanh", name="before")
-        net.output(nn.dense(middle(x), 3, name="out"))
+        net.output(nn.dense(middle(x), 5, name="out"))
         return randomised(net, seed)
 
     return build
@@ -100,7 +102,7 @@ def _sequence(middle: Callable[[NetworkVertex], NetworkVertex]) -> Callable[[int
     def build(seed: int) -> Network:
         net = nn.Network(seed=seed)
         x = nn.dense(net.input("sequence", (5, 4), axis=-1), 6, activation="tanh", name="before")
-        net.output(nn.dense(middle(x), 3, name="out"))
+        net.output(nn.dense(middle(x), 5, name="out"))
         return randomised(net, seed)
 
     return build
@@ -112,7 +114,7 @@ def _tokens(middle: Callable[[NetworkVertex], NetworkVertex]) -> Callable[[int],
     def build(seed: int) -> Network:
         net = nn.Network(seed=seed)
         x = nn.embedding(net.tokens("tokens", 5), 11, 6, name="before")
-        net.output(nn.dense(middle(x), 3, name="out"))
+        net.output(nn.dense(middle(x), 5, name="out"))
         return randomised(net, seed)
 
     return build
@@ -217,16 +219,19 @@ _SEQUENCES: Mapping[str, Callable[[NetworkVertex], NetworkVertex]] = {
     "gru": lambda x: nn.gru(x, 5, name="layer"),
     "gru in reverse, last state": lambda x: nn.gru(x, 5, reverse=True, return_sequences=False, name="layer"),
     "bidirectional lstm": lambda x: nn.bidirectional(nn.lstm, x, 4, name="layer"),
+    "flatten": lambda x: nn.flatten(x, name="layer"),
+    "steps and features swapped": lambda x: nn.transpose(
+        nn.dense(nn.transpose(x, (0, 2, 1)), 4, name="layer"), (0, 2, 1)
+    ),
+}
+
+_ATTENTION: Mapping[str, Callable[[NetworkVertex], NetworkVertex]] = {
     "attention": lambda x: nn.attention(x, num_heads=2, head_dim=4, value_dim=3, name="layer"),
     "attention, causal, without bias": lambda x: nn.attention(
         x, num_heads=3, causal=True, bias=False, name="layer"
     ),
     "attention, grouped": lambda x: nn.attention(x, num_heads=6, kv_heads=3, head_dim=2, name="layer"),
     "attention to another sequence": _cross_attention,
-    "flatten": lambda x: nn.flatten(x, name="layer"),
-    "steps and features swapped": lambda x: nn.transpose(
-        nn.dense(nn.transpose(x, (0, 2, 1)), 4, name="layer"), (0, 2, 1)
-    ),
 }
 
 _INEXACT: Mapping[str, Callable[[int], Network]] = {
@@ -242,15 +247,17 @@ _INEXACT: Mapping[str, Callable[[int], Network]] = {
 
 #: All networks by name.
 ZOO: Mapping[str, Specimen] = {
-    **{name: Specimen(_image(layer), exact=True) for name, layer in _IMAGES.items()},
-    **{name: Specimen(_vector(layer), exact=True) for name, layer in _VECTORS.items()},
-    **{name: Specimen(_sequence(layer), exact=True) for name, layer in _SEQUENCES.items()},
+    **{name: Specimen(_image(layer)) for name, layer in _IMAGES.items()},
+    **{name: Specimen(_vector(layer)) for name, layer in _VECTORS.items()},
+    **{name: Specimen(_sequence(layer)) for name, layer in _SEQUENCES.items()},
+    # Scores are products of two activations: where both of them grow, the new products count at once.
+    **{name: Specimen(_sequence(layer), growing=False) for name, layer in _ATTENTION.items()},
     "convolution over one axis": Specimen(
         _spatial((7,), lambda x: nn.conv(x, 4, 3, groups=2, name="layer")), exact=True
     ),
     "convolution over three axes": Specimen(
         _spatial((3, 4, 3), lambda x: nn.max_pool(nn.conv(x, 5, 2, name="layer"), 2, stride=1)), exact=True
     ),
-    "embedding": Specimen(_tokens(lambda x: nn.position(x, name="layer")), exact=True),
-    **{name: Specimen(build, exact=False) for name, build in _INEXACT.items()},
+    "embedding": Specimen(_tokens(lambda x: nn.position(x, name="layer"))),
+    **{name: Specimen(build, exact=False, growing=False) for name, build in _INEXACT.items()},
 }

@@ -87,7 +87,7 @@ def test_a_watched_vertex_is_the_vertex_and_survives_copying_renaming_and_resizi
     hidden = nn.ActivationContribution(nn.dense(net.input("in", 2), 4, name="hidden"))
     net.output(nn.dense(hidden, 1, name="out"))
     assert hidden == net["hidden"]
-    assert hidden.metric is None
+    assert nn.observed(hidden).metric is None
     nn.fit(net, np.ones((3, 2)), np.ones((3, 1)), steps=3)
     metric = hidden.metric
     assert metric is not None
@@ -105,7 +105,7 @@ def test_a_watched_vertex_is_the_vertex_and_survives_copying_renaming_and_resizi
 
 
 def test_a_vertex_without_neurons_cannot_be_watched() -> None:
-    with pytest.raises(LayerError, match="'words' .* has no neurons"):
+    with pytest.raises(LayerError, match=r"'words' .* has no neurons"):
         nn.ActivationContribution(nn.Network().tokens("words"))
 
 

@@ -105,7 +105,7 @@ def test_every_sample_is_seen_once_per_epoch() -> None:
     assert [len(rows) for rows in seen] == [9, 9, 9, 9, 4] * 2
     assert len(losses) == 10
     for epoch in (seen[:5], seen[5:]):
-        assert sorted(sum(epoch, [])) == list(range(40))
+        assert sorted(row for rows in epoch for row in rows) == list(range(40))
     assert seen[:5] != seen[5:]
 
 
@@ -166,7 +166,7 @@ def test_a_loss_that_is_not_finite_leaves_the_network_as_before_training() -> No
     before, seen, state = snapshot(net), dict(net.observers), sgd.state
     y = np.ones((40, 2))
     y[39] = np.nan
-    with pytest.raises(TrainingError, match="the loss is nan in step [1-9]"):
+    with pytest.raises(TrainingError, match=r"the loss is nan in step [1-9]"):
         nn.fit(net, X, y, optimizer=sgd, epochs=1, batch_size=4, seed=2)
     assert same_arrays(net, before)
     assert net.observers == seen
@@ -238,6 +238,7 @@ def test_training_ends_with_statistics_of_the_trained_network() -> None:
         np.testing.assert_allclose(statistics.power, (values[name] ** 2).mean(axis=0))
     hidden = nn.observed(net["hidden"]).statistics
     assert hidden is not None
+    assert hidden.gram is not None
     np.testing.assert_allclose(hidden.gram, values["hidden"].T @ values["hidden"] / 40)
     nn.fit(net, X, np.ones((40, 2)), steps=1, record=False)
     assert nn.observed(net["hidden"]).statistics is None

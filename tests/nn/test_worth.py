@@ -34,10 +34,10 @@ def without(net: nn.Network, x: Any, gone: list[int], reader: str = "out", verte
     return masked @ net[reader].op.weight.T
 
 
-def change(net: nn.Network, x: Any, gone: list[int]) -> float:
+def change(net: nn.Network, x: Any, gone: list[int], vertex: str = "hidden") -> float:
     """The mean square of the change of the reader's input, as a fraction of what it reads."""
-    whole = without(net, x, [])
-    return float(((without(net, x, gone) - whole) ** 2).sum() / (whole**2).sum())
+    whole = without(net, x, [], vertex=vertex)
+    return float(((without(net, x, gone, vertex=vertex) - whole) ** 2).sum() / (whole**2).sum())
 
 
 def greedy(net: nn.Network, x: Any, width: int) -> list[tuple[int, float]]:
@@ -105,7 +105,9 @@ def test_magnitude_is_the_norm_of_incoming_weights_and_the_bias(seed: int) -> No
     np.testing.assert_allclose(nn.magnitude(net["hidden"]), np.linalg.norm(weight, axis=1) + np.abs(bias))
 
 
-@pytest.mark.parametrize("utility", [nn.magnitude, nn.activation_times_outgoing, nn.contribution, nn.default_utility])
+@pytest.mark.parametrize(
+    "utility", [nn.magnitude, nn.activation_times_outgoing, nn.contribution, nn.default_utility]
+)
 def test_a_vertex_without_own_neurons_is_worth_nothing(utility: Any) -> None:
     net = nn.Network()
     x = net.input("in", 3)
@@ -131,14 +133,9 @@ def test_readers_behind_concatenation_and_activation_are_found() -> None:
     np.testing.assert_allclose(nn.activation_times_outgoing(a), expected[:2])
     np.testing.assert_allclose(nn.activation_times_outgoing(b), expected[2:])
     # The least of all utilities is what removing that neuron alone changes.
-    alone = [change_of(net, data, joined.name, [j]) for j in range(5)]
+    alone = [change(net, data, [j], "seen") for j in range(5)]
     assert min(np.asarray(nn.contribution(a))) == pytest.approx(min(alone[:2]))
     assert min(np.asarray(nn.contribution(b))) == pytest.approx(min(alone[2:]))
-
-
-def change_of(net: nn.Network, x: Any, vertex: str, gone: list[int]) -> float:
-    whole = without(net, x, [], vertex="seen")
-    return float(((without(net, x, gone, vertex="seen") - whole) ** 2).sum() / (whole**2).sum())
 
 
 def test_a_neuron_made_by_both_sides_of_an_addition_is_shared() -> None:
@@ -152,7 +149,9 @@ def test_a_neuron_made_by_both_sides_of_an_addition_is_shared() -> None:
     left, right = np.asarray(nn.contribution(a)), np.asarray(nn.contribution(b))
     np.testing.assert_allclose(left, right)
     whole = without(net, data, [], vertex="total")
-    alone = [((without(net, data, [j], vertex="total") - whole) ** 2).sum() / (whole**2).sum() for j in range(4)]
+    alone = [
+        ((without(net, data, [j], vertex="total") - whole) ** 2).sum() / (whole**2).sum() for j in range(4)
+    ]
     assert min(left + right) == pytest.approx(min(alone))
 
 
@@ -267,13 +266,15 @@ def test_pinned_neurons_are_told_apart() -> None:
 
 
 def alone(net: nn.Network, x: Any, vertex: str, axis: int, readers: list[str], gone: list[int]) -> float:
-    """The fraction of what linear readers read that goes with some neurons, by running the network without them."""
+    """The fraction of what linear readers read that goes with some neurons, by running without them."""
     values = net.activations(x)
     index = tuple(gone if place == axis else slice(None) for place in range(values[vertex].ndim))
     probe = np.zeros_like(values[vertex])
     probe[index] = -values[vertex][index]
     masked = evaluate(net.graph, net.arrays, {"in": x}, np.random.default_rng(0), probes={vertex: probe})
-    zero = evaluate(net.graph, net.arrays, {"in": x}, np.random.default_rng(0), probes={vertex: -values[vertex]})
+    zero = evaluate(
+        net.graph, net.arrays, {"in": x}, np.random.default_rng(0), probes={vertex: -values[vertex]}
+    )
     return float(
         sum(
             ((masked[reader] - values[reader]) ** 2).sum() / ((values[reader] - zero[reader]) ** 2).sum()
@@ -311,6 +312,26 @@ def test_channels_are_judged_by_what_their_reader_loses(groups: int) -> None:
     utility = np.sort(np.asarray(nn.contribution(net["seen"])))
     expected = brute(lambda gone: alone(net, x, "seen", 1, ["out"], gone), 6)
     np.testing.assert_allclose(utility, expected, rtol=1e-6)
+
+
+def test_what_is_the_same_all_over_the_image_adds_up_in_a_window() -> None:
+    net = nn.Network(seed=3)
+    seen = nn.conv(net.input("in", (2, 5, 5)), 6, 1, name="seen")
+    net.output(nn.conv(seen, 4, 3, name="out"))
+    x = np.ones((3, 2, 5, 5))
+    nn.calibrate(net, x)
+    expected = brute(lambda gone: alone(net, x, "seen", 1, ["out"], gone), 6)
+    np.testing.assert_allclose(np.sort(np.asarray(nn.contribution(seen))), expected, rtol=1e-6)
+
+
+def test_noise_does_not_add_up_in_a_window() -> None:
+    net = nn.Network(seed=3)
+    seen = nn.conv(net.input("in", (2, 40, 40)), 3, 1, bias=False, name="seen")
+    net.output(nn.conv(seen, 4, 3, name="out"))
+    x = np.random.default_rng(0).normal(size=(20, 2, 40, 40))
+    nn.calibrate(net, x)
+    expected = brute(lambda gone: alone(net, x, "seen", 1, ["out"], gone), 3)
+    np.testing.assert_allclose(np.sort(np.asarray(nn.contribution(seen))), expected, rtol=0.05)
 
 
 def test_channels_of_different_groups_are_not_added_up() -> None:

@@ -1,0 +1,160 @@
+"""The constraints of a part of a problem as a CP-SAT model over counts."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from ortools.sat.python import cp_model
+
+from solver_nas.solve.solution import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from solver_nas.problem import Count, Rectangle, SharedColumns, Wish
+    from solver_nas.solve.parts import Part
+
+Window = tuple[int, int]
+
+
+class CountModel:
+    """The CP-SAT model of one part of a problem; lives for one search."""
+
+    def __init__(self, part: Part, windows: Sequence[Window] | None = None) -> None:
+        """Build variables and constraints; utilities come later.
+
+        Args:
+            part: buckets and what relates them.
+            windows: lowest and highest count of every bucket; by default from none to all.
+        """
+        self.part = part
+        self.model = cp_model.CpModel()
+        most = most_new(part)
+        self.windows = list(windows or ((0, len(bucket.classes)) for bucket in part.buckets))
+        self.kept = [self._count_variable(*window) for window in self.windows]
+        self.new = [self.model.new_int_var(0, most, "") for _ in range(part.slots)]
+        for size in part.sizes:
+            self.model.add(self._sum(size.keep, {}, 0) >= 1)
+        self.distance: list[cp_model.LinearExprT] = []
+        self.short: list[cp_model.LinearExprT] = []
+        for wish in part.wishes:
+            self._wish(wish)
+        for rectangle in part.rectangles:
+            self._rectangle(rectangle, most)
+        for shared in part.shared:
+            self._shared(shared)
+
+    def _count_variable(self, low: int, high: int) -> cp_model.IntVar:
+        return self.model.new_bool_var("") if (low, high) == (0, 1) else self.model.new_int_var(low, high, "")
+
+    def _sum(self, keep: Mapping[int, int], new: Mapping[int, int], constant: int) -> cp_model.LinearExpr:
+        variables = [*(self.kept[b] for b in keep), *(self.new[s] for s in new)]
+        return cp_model.LinearExpr.weighted_sum(variables, [*keep.values(), *new.values()]) + constant
+
+    @property
+    def cost(self) -> cp_model.LinearExpr:
+        """Summed distance of the relaxed wishes from what was asked for; among equals, fewest that fall short."""
+        distance, short = cp_model.LinearExpr.sum(self.distance), cp_model.LinearExpr.sum(self.short)
+        return (len(self.short) + 1) * distance + short
+
+    def expression(self, count: Count) -> cp_model.LinearExpr:
+        """A size over this model's variables."""
+        return self._sum(count.keep, count.new, count.constant)
+
+    def _wish(self, wish: Wish) -> None:
+        size, target = self.expression(wish.count), wish.target
+        if target.exact:
+            self.model.add(size == target.size)
+            return
+        far = self.model.new_int_var(0, 2**31, "")
+        self.model.add(far >= size - target.size)
+        self.model.add(far >= target.size - size)
+        self.distance.append(far)
+        if target.size != target.before:
+            short = self.model.new_bool_var("")
+            enough = size >= target.size if target.size > target.before else size <= target.size
+            self.model.add(enough).only_enforce_if(~short)
+            self.short.append(short)
+        if target.must_change:
+            more = self.model.new_bool_var("")
+            self.model.add(size >= target.before + 1).only_enforce_if(more)
+            self.model.add(size <= target.before - 1).only_enforce_if(~more)
+
+    def _literal(self, bucket: int) -> cp_model.LiteralT:
+        return True if bucket < 0 else self.kept[bucket]
+
+    def _rectangle(self, rectangle: Rectangle, most: int) -> None:
+        widest = max(count.constant + sum(
+            often * len(self.part.buckets[b].classes) for b, often in count.keep.items()
+        ) for count in rectangle.cells)
+        columns = self.model.new_int_var(1, widest + most, "")
+        for row, count in zip(rectangle.rows, rectangle.cells, strict=True):
+            cells = self.expression(count)
+            old = self._sum(count.keep, {}, count.constant)
+            if row < 0:
+                self.model.add(cells == columns)
+                self.model.add(old >= 1)
+                continue
+            alive = self.kept[row]
+            self.model.add(cells == columns).only_enforce_if(alive)
+            self.model.add(old >= 1).only_enforce_if(alive)
+            self.model.add(cells == 0).only_enforce_if(~alive)
+
+    def _shared(self, shared: SharedColumns) -> None:
+        for row, cells in zip(shared.rows, shared.cells, strict=True):
+            for column, cell in zip(shared.columns, cells, strict=True):
+                row_on, column_on, cell_on = map(self._literal, (row, column, cell))
+                self.model.add_implication(cell_on, row_on)
+                self.model.add_implication(cell_on, column_on)
+                self.model.add_bool_or([_negated(row_on), _negated(column_on), cell_on])
+        columns = self.expression(shared.new_columns)
+        for row, count in zip(shared.rows, shared.new_cells, strict=True):
+            self.model.add(self.expression(count) == columns).only_enforce_if(self._literal(row))
+
+
+def most_new(part: Part) -> int:
+    """More new neurons than this at one slot cannot bring any wish nearer."""
+    wished = sum(max(wish.target.size, wish.target.before) for wish in part.wishes)
+    return 2 * wished + max((len(bucket.classes) for bucket in part.buckets), default=0)
+
+
+def _negated(literal: cp_model.LiteralT) -> cp_model.LiteralT:
+    return (not literal) if isinstance(literal, bool) else ~literal
+
+
+class Search:
+    """Solves one model for one objective after the other."""
+
+    def __init__(self, counts: CountModel, deadline: float, seed: int) -> None:
+        self.counts, self.model, self.deadline = counts, counts.model, deadline
+        self.solver = cp_model.CpSolver()
+        # One worker is deterministic; these models are small enough that more would not pay.
+        self.solver.parameters.num_workers = 1
+        self.solver.parameters.random_seed = seed % 2**31
+        self.kept: list[int] = []
+        self.new: list[int] = []
+
+    def run(self) -> Status:
+        """Solve as the model stands, from the last solution on."""
+        left = self.deadline - time.perf_counter()
+        self.solver.parameters.max_time_in_seconds = max(left, 1e-3)
+        if self.kept:
+            self.model.clear_hints()
+            pairs = [*zip(self.counts.kept, self.kept, strict=True), *zip(self.counts.new, self.new, strict=True)]
+            for variable, value in pairs:
+                self.model.add_hint(variable, value)
+        status = _STATUS[self.solver.solve(self.model)]
+        if status in (Status.OPTIMAL, Status.FEASIBLE):
+            self.kept = [int(self.solver.value(variable)) for variable in self.counts.kept]
+            self.new = [int(self.solver.value(variable)) for variable in self.counts.new]
+        return status
+
+
+_STATUS = {
+    cp_model.OPTIMAL: Status.OPTIMAL,
+    cp_model.FEASIBLE: Status.FEASIBLE,
+    cp_model.INFEASIBLE: Status.INFEASIBLE,
+    cp_model.UNKNOWN: Status.UNKNOWN,
+    cp_model.MODEL_INVALID: Status.INFEASIBLE,
+}

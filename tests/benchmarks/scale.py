@@ -1,0 +1,213 @@
+"""How planning scales with the number of neurons, phase by phase: `python -m tests.benchmarks.scale`.
+
+Networks are graphs without arrays, since a million neurons need no weights to be planned. The baseline is
+the neuron-by-neuron program of the reference implementation (one binary and one integer per neuron, solved
+by HiGHS), run in a process of its own and on the same machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from solver_nas.graph import Graph, Parameter, Port, Vertex
+from solver_nas.plan import draw
+from solver_nas.problem import pose
+from solver_nas.requests import output_targets, relaxed
+from solver_nas.rules import label
+from solver_nas.solve import certify, select, solve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from solver_nas.requests import Delta
+
+REPEATS = 5
+
+
+def dense(name: str, source: str, size: int, width: int) -> Vertex:
+    """A dense vertex of `width` neurons behind `size` others."""
+    parameters = {
+        "weight": Parameter(f"{name}.weight", (width, size)),
+        "bias": Parameter(f"{name}.bias", (width,)),
+    }
+    return Vertex(name, "dense", (Port(source),), {"activation": "relu"}, parameters)
+
+
+def given(width: int) -> Vertex:
+    """An input."""
+    return Vertex("in", "input", (), {"shape": (width,), "axis": 0})
+
+
+def total(*names: str, into: str) -> Vertex:
+    """A sum."""
+    return Vertex(into, "add", tuple(map(Port, names)))
+
+
+def residual(neurons: int) -> tuple[Graph, str]:
+    """A residual stage: blocks of an inner layer, an outer layer and a sum, all of one width."""
+    width = max(8, min(1024, int(math.sqrt(neurons) * 1.5)))
+    blocks = max(1, (neurons - width) // (3 * width))
+    vertices = [given(16), dense("stem", "in", 16, width)]
+    last = "stem"
+    for place in range(blocks):
+        vertices += [
+            dense(f"inner{place}", last, width, width),
+            dense(f"outer{place}", f"inner{place}", width, width),
+            total(last, f"outer{place}", into=f"sum{place}"),
+        ]
+        last = f"sum{place}"
+    return Graph([*vertices, dense("head", last, width, 10)]), last
+
+
+def concatenated(neurons: int) -> tuple[Graph, str]:
+    """Branches of different widths side by side, joined and read by one layer."""
+    branches = 16
+    unit = max(1, neurons // (branches * (branches + 1)))
+    vertices = [given(16)]
+    for place in range(branches):
+        vertices.append(dense(f"branch{place}", "in", 16, unit * (place + 1)))
+    vertices.append(Vertex("joined", "concat", tuple(Port(f"branch{b}") for b in range(branches)), {"axis": -1}))
+    width = unit * branches * (branches + 1) // 2
+    return Graph([*vertices, dense("head", "joined", width, 10)]), "joined"
+
+
+def mixed(neurons: int) -> tuple[Graph, str]:
+    """Residual blocks whose outer part is a concatenation of two branches."""
+    width = 2 * max(4, min(512, int(math.sqrt(neurons) * 0.75)))
+    blocks = max(1, (neurons - width) // (4 * width))
+    vertices = [given(16), dense("stem", "in", 16, width)]
+    last = "stem"
+    for place in range(blocks):
+        left, right = f"left{place}", f"right{place}"
+        vertices += [
+            dense(f"inner{place}", last, width, width),
+            dense(left, f"inner{place}", width, width // 2),
+            dense(right, f"inner{place}", width, width // 2),
+            Vertex(f"joined{place}", "concat", (Port(left), Port(right)), {"axis": -1}),
+            total(last, f"joined{place}", into=f"sum{place}"),
+        ]
+        last = f"sum{place}"
+    return Graph([*vertices, dense("head", last, width, 10)]), last
+
+
+NETWORKS: dict[str, Callable[[int], tuple[Graph, str]]] = {
+    "residual": residual,
+    "concat": concatenated,
+    "mixed": mixed,
+}
+
+
+def planned(graph: Graph, name: str, delta: Delta, utility: dict[str, np.ndarray]) -> dict[str, object]:
+    """Plan one change from the bare graph, with the time of every phase in seconds."""
+    clock = [time.perf_counter()]
+    labels = label(graph)
+    clock.append(time.perf_counter())
+    targets = output_targets(graph, labels, [(name, delta)])
+    problem = pose(labels, targets, lambda port: utility[port.vertex])
+    clock.append(time.perf_counter())
+    counts = solve(problem)
+    clock.append(time.perf_counter())
+    certificate = certify(problem, counts, {})
+    draw(graph, labels, problem.class_of, select(problem, counts), certificate)
+    clock.append(time.perf_counter())
+    seconds = dict(zip(("label", "pose", "solve", "plan"), np.diff(clock).tolist(), strict=True))
+    return {
+        "seconds": {**seconds, "total": clock[-1] - clock[0]},
+        "buckets": len(problem.buckets),
+        "objective": certificate.objective,
+        "bound": certificate.bound,
+        "status": certificate.status.value,
+    }
+
+
+def measure(kind: str, neurons: int, *, insert: bool, repeats: int, seed: int = 0) -> dict[str, object]:
+    """The median of several plans of one kind and size."""
+    graph, name = NETWORKS[kind](neurons)
+    labels = label(graph)
+    rng = np.random.default_rng(seed)
+    utility = {port.vertex: rng.random(len(tensor.neurons)) for port, tensor in labels.tensors.items()}
+    size = len(labels.tensors[Port(name)].neurons)
+    step = max(1, size // 4)
+    delta: Delta = step if insert else -step
+    runs = [planned(graph, name, delta, utility) for _ in range(repeats)]
+    middle = {
+        phase: statistics.median(run["seconds"][phase] for run in runs)  # type: ignore[index] - a dict of floats
+        for phase in ("label", "pose", "solve", "plan", "total")
+    }
+    count = sum(len(tensor.neurons) for tensor in labels.tensors.values())
+    return {**runs[0], "seconds": middle, "network": kind, "neurons": count, "insert": insert}
+
+
+def baseline(width: int, vertices: int, delta: int, seconds: float) -> dict[str, object]:
+    """The neuron-by-neuron program for a stage of vertices that all have to agree, in a process of its own."""
+    command = [sys.executable, "-m", "tests.benchmarks.neuron_milp", *map(str, (width, vertices, delta, seconds))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+def stage(width: int, vertices: int, delta: int, seed: int = 0) -> dict[str, object]:
+    """The same stage with this library: layers whose outputs are all summed."""
+    names = [f"layer{place}" for place in range(vertices - 1)]
+    graph = Graph([given(16), *(dense(n, "in", 16, width) for n in names), total(*names, into="sum")])
+    rng = np.random.default_rng(seed)
+    utility = {name: rng.random(width) for name in [*names, "sum"]}
+    runs = [planned(graph, "sum", delta, utility) for _ in range(REPEATS)]
+    runs.sort(key=lambda run: run["seconds"]["total"])  # type: ignore[index, no-any-return] - a dict of floats
+    return runs[len(runs) // 2]
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--largest", type=int, default=1_000_000, help="largest number of neurons")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="runs per row; the median is shown")
+    parser.add_argument("--milp-seconds", type=float, default=120.0, help="time limit of the baseline")
+    parser.add_argument("--no-milp", action="store_true", help="leave the baseline out")
+    options = parser.parse_args()
+    print(f"Python {platform.python_version()}, numpy {np.__version__}, {platform.machine()}, median of {options.repeats}")
+    print(f"{'network':<9} {'neurons':>9} {'':>6} {'label':>9} {'pose':>9} {'solve':>9} {'plan':>9} {'total':>9}  counts gap")
+    for kind in NETWORKS:
+        neurons = 1000
+        while neurons <= options.largest:
+            for insert in (False, True):
+                row = measure(kind, neurons, insert=insert, repeats=options.repeats)
+                print(_line(row))
+            neurons *= 10
+    if not options.no_milp:
+        _against_milp(options.milp_seconds)
+
+
+def _line(row: dict[str, object]) -> str:
+    seconds = row["seconds"]
+    assert isinstance(seconds, dict)
+    times = " ".join(f"{1000 * seconds[phase]:7.1f}ms" for phase in ("label", "pose", "solve", "plan", "total"))
+    gap = float(str(row["bound"])) - float(str(row["objective"]))
+    what = "insert" if row["insert"] else "prune"
+    return f"{row['network']:<9} {row['neurons']:>9,} {what:>6} {times}  {row['buckets']:>5} {gap:.1e}"
+
+
+def _against_milp(limit: float) -> None:
+    width, vertices = 256, 119
+    print(f"\nresidual stage, {width * vertices:,} neurons, against one variable per neuron (HiGHS, own process)")
+    for delta in (-64, 64):
+        ours, theirs = stage(width, vertices, delta), baseline(width, vertices, delta, limit)
+        mine, other = float(ours["seconds"]["total"]), float(str(theirs["seconds"]))  # type: ignore[index] - a dict
+        print(
+            f"  {delta:+d}: {1000 * mine:.1f} ms, utility {ours['objective']:.6f} ({ours['status']}); HiGHS {other:.2f} s, "
+            f"utility {float(str(theirs['objective'])):.6f} ({theirs['status']}); ratio {other / mine:,.0f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
