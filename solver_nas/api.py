@@ -345,33 +345,45 @@ def _draw(
     labels = ask.model.labels
     try:
         return _draw_with(ask, labels, targets, worth, time_limit, seed)
-    except Disorder as disorder:
-        stricter = _alike(labels)
-        if stricter is None:
-            raise PlanError(str(disorder)) from disorder
-    try:
-        made = _draw_with(ask, stricter, targets, worth, time_limit, seed)
-    except Disorder as disorder:
-        raise PlanError(str(disorder)) from disorder
-    notes.append("rows of rectangles keep the same columns, since the order of neurons would not fit otherwise")
-    return made
+    except Disorder as error:
+        disorder = error
+    # Fewer choices, of which any can be put in order: first the same columns in all rows, then no new neurons.
+    for stricter, insert, note in (
+        (_alike(labels), True, "all rows of a rectangle keep the same columns"),
+        (_alike(labels), False, "no new neurons are inserted"),
+    ):
+        try:
+            made = _draw_with(ask, stricter, targets, worth, time_limit, seed, insert=insert)
+        except Disorder:
+            continue
+        if made is not None:
+            notes.append(f"{note}, since their order would not fit otherwise ({disorder})")
+            return made
+    raise PlanError(f"the neurons cannot be put in an order that fits: {disorder}") from disorder
 
 
-def _alike(labels: Labels) -> Labels | None:
+def _alike(labels: Labels) -> Labels:
     """The same labels with the columns of every rectangle tied across its rows: fewer choices, any order fits."""
     ties = tuple(
         Tie(joint.cells[:-1].reshape(-1), joint.cells[1:].reshape(-1), Reason(joint.reason.vertex, "columns alike"))
         for joint in labels.joints
         if len(joint.rows) > 1
     )
-    return replace(labels, ties=(*labels.ties, *ties)) if ties else None
+    return replace(labels, ties=(*labels.ties, *ties))
 
 
 def _draw_with(
-    ask: _Ask, labels: Labels, targets: Sequence[Target], worth: _Worth, time_limit: float, seed: int
+    ask: _Ask,
+    labels: Labels,
+    targets: Sequence[Target],
+    worth: _Worth,
+    time_limit: float,
+    seed: int,
+    *,
+    insert: bool = True,
 ) -> Blueprint | None:
     clock = [time.perf_counter()]
-    problem = pose(labels, targets, worth, everywhere=ask.free)
+    problem = pose(labels, targets, worth, everywhere=ask.free, insert=insert)
     clock.append(time.perf_counter())
     counts = solve(problem, time_limit=time_limit, seed=seed)
     clock.append(time.perf_counter())

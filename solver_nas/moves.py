@@ -62,23 +62,26 @@ class Moves:
             index = np.flatnonzero(lives)
             return (flat, index) if len(index) == len(flat) else (flat[index], index)
         inserted = self._inserted[labels]
-        index = np.repeat(np.arange(len(flat)), lives + inserted)
-        moved = flat[index]
-        # Of every run, the first is the survivor (if it lives), the rest are new.
-        rank = _counting(lives + inserted) - lives[index]
-        new = rank >= 0
-        moved["label"][new] = self._first[labels[index[new]]] + rank[new]
-        index = np.where(new, -1, index)
-        return moved, index
+        # New neurons stand after the run of their class: a new row of pixels after the last pixel of a row.
+        run = np.cumsum(np.r_[True, self.class_of[labels[1:]] != self.class_of[labels[:-1]]])
+        old, new = np.flatnonzero(lives), np.repeat(np.arange(len(flat)), inserted)
+        rank = _counting(inserted)
+        where = np.r_[old, new]
+        order = np.lexsort((where, np.r_[np.full(len(old), -1), rank], run[where]))
+        moved = flat[where]
+        moved["label"][len(old) :] = self._first[labels[new]] + rank
+        index = np.r_[old, np.full(len(new), -1)]
+        return moved[order], index[order]
 
     def shape(self, array: Neurons) -> tuple[int, ...]:
         """The shape of a level after the change: rows without any cells are gone."""
         if array.ndim == 1:
             return (len(self.flat(array)[0]),)
-        if array.shape[-1] == 1:
-            # A row of one cell is that cell: new cells are new rows.
-            return (*self.shape(array[..., 0]), 1)
         labels = array["label"]
+        classes = self.class_of[labels]
+        if (classes == classes[..., :1]).all():
+            # Cells that stand or fall with their row (a row of one cell does): new cells are new rows.
+            return (*self.shape(array[..., 0]), array.shape[-1])
         there = self._lives[labels] | (self._inserted[labels] > 0)
         outer = [int(there.any(axis=tuple(range(depth, array.ndim))).sum()) for depth in range(1, array.ndim)]
         counts = [1, *outer, len(self.flat(array)[0])]

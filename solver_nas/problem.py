@@ -165,7 +165,12 @@ def _fixed_factors(products: Sequence[Product], class_of: IntArray) -> list[tupl
 
 
 def pose(
-    labels: Labels, targets: Sequence[Target], worth: Worth, *, everywhere: Iterable[Port] = ()
+    labels: Labels,
+    targets: Sequence[Target],
+    worth: Worth,
+    *,
+    everywhere: Iterable[Port] = (),
+    insert: bool = True,
 ) -> Problem:
     """Reduce a request to counts.
 
@@ -174,19 +179,20 @@ def pose(
         targets: the sizes that are wanted.
         worth: the utility of every neuron of a tensor; only asked for tensors that may change.
         everywhere: tensors that may change without a target, where that gains utility.
+        insert: whether new neurons may be inserted.
 
     Raises:
         UtilityError: a utility is not finite or has the wrong length.
     """
     class_of, classes = classify(labels)
-    return _Poser(labels, class_of, classes).pose(targets, worth, tuple(everywhere))
+    return _Poser(labels, class_of, classes, insert=insert).pose(targets, worth, tuple(everywhere))
 
 
 class _Poser:
     """The steps of `pose`; lives for one call."""
 
-    def __init__(self, labels: Labels, class_of: IntArray, classes: int) -> None:
-        self.labels, self.class_of, self.classes = labels, class_of, classes
+    def __init__(self, labels: Labels, class_of: IntArray, classes: int, *, insert: bool) -> None:
+        self.labels, self.class_of, self.classes, self.insert = labels, class_of, classes, insert
         self.joints = [joint for joint in labels.joints if not self._trivial(joint)]
         self.arrays = self._distinct_arrays()
 
@@ -309,7 +315,7 @@ class _Poser:
     def _slots(self, part: IntArray, joints: Sequence[Joint], local: IntArray) -> tuple[IntArray, IntArray]:
         """The last class of every part, and slot numbers of parts; rows of a rectangle cannot be inserted."""
         parts = int(part.max()) + 1 if len(part) else 0
-        barred = np.zeros(parts, bool)
+        barred = np.full(parts, not self.insert)
         for joint in joints:
             inside = local[self.class_of[joint.rows]]
             barred[part[inside[inside >= 0]]] = True

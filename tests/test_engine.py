@@ -22,6 +22,8 @@ from solver_nas.testing.oracle import Step, Wanted, judge, sizes, sources, verdi
 
 
 def _living_rows(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
+    if vertex.attributes["groups"] == 1:
+        return {}
     rows = resized.before[0].neurons.reshape(int(str(vertex.attributes["groups"])), -1)
     moved = [len(resized.moved(row.copy())) for row in rows]
     # Groups of one neuron each are as many as there are neurons.
@@ -131,7 +133,10 @@ def networks(draw: st.DrawFn, positions: int) -> list[Step]:
                 steps.append(Step("part", (of,), start, draw(st.integers(start + 1, total[of]))))
         elif kind in ("rows", "grouped") and not all(copied[i] or steps[i].kind == "input" for i in copied):
             of = draw(changeable.filter(lambda i: not copied[i]))
-            groups = draw(st.sampled_from([g for g in (1, 2, 3) if total[of] % g == 0]))
+            # One group of one neuron could grow in either way.
+            groups = draw(st.sampled_from([g for g in (1, 2, 3) if total[of] % g == 0 and total[of] > 1] or [0]))
+            if not groups:
+                continue
             per_group = draw(st.integers(1, 2))
             if kind == "rows":
                 steps.append(Step("rows", (of,), groups))

@@ -150,7 +150,9 @@ def _heads(x: Any, heads: int) -> Any:
 def _forward(call: Call) -> Any:
     heads, shared = call["num_heads"], call["kv_heads"]
     query = _heads(call.inputs[0], heads)
-    key, value = (anp.repeat(_heads(x, shared), heads // shared, axis=-3) for x in call.inputs[1:])
+    key, value = (_heads(x, shared) for x in call.inputs[1:])
+    # Counted from the front: autograd's derivative of `repeat` is wrong for negative axes.
+    key, value = (anp.repeat(x, heads // shared, axis=x.ndim - 3) for x in (key, value))
     scores = anp.matmul(query, anp.swapaxes(key, -1, -2)) * call["scale"]
     if call["causal"]:
         scores = anp.where(np.tri(*scores.shape[-2:]) > 0, scores, -np.inf)

@@ -68,7 +68,8 @@ def _pad(call: Call) -> Any:
 @forward("upsample")
 def _upsample(call: Call) -> Any:
     x = call.x
-    for axis, factor in enumerate(call["factors"], start=-len(call["factors"])):
+    # Counted from the front: autograd's derivative of `repeat` is wrong for negative axes.
+    for axis, factor in enumerate(call["factors"], start=x.ndim - len(call["factors"])):
         x = anp.repeat(x, factor, axis=axis)
     return x
 

@@ -57,7 +57,6 @@ def summary(model: Model) -> str:
      ───────────────────────────────────────────────────────────────
       in       input                     2   (None, 2)            0
       out      dense   in         2      3   (None, 3)            9
-     ───────────────────────────────────────────────────────────────
       total                                                       9
     """
     made = table("", ["vertex", "kind", "inputs", "nin", "nout", "shape", "parameters"], [], left=3)
@@ -73,7 +72,6 @@ def summary(model: Model) -> str:
             _shape(handle.shape),
             f"{sum(arrays[key].size for key in own):,}",
         )
-    made.add_section()
     made.add_row("total", *[""] * 5, f"{sum(array.size for array in arrays.values()):,}")
     return text(made)
 

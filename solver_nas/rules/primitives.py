@@ -134,19 +134,23 @@ def take(scope: Scope, tensor: Tensor, axis: int, index: IntArray | slice) -> Te
         )
     positions = np.arange(size)[index]
     salt = _occurrence(positions)
+    # Decided once: what is repeated before a change may stand there only once after it.
+    repeated = bool(scope.tape.choose(scope.key("repeated"), int(salt.any())))
     blocks = tuple(
-        _take_block(scope, block, axis, positions, salt) if axis in block.axes else block
+        _take_block(scope, block, axis, positions, salt if repeated else None)
+        if axis in block.axes
+        else block
         for block in tensor.blocks
     )
     return Tensor((*tensor.shape[:axis], len(positions), *tensor.shape[axis + 1 :]), blocks)
 
 
-def _take_block(scope: Scope, block: Block, axis: int, positions: IntArray, salt: IntArray) -> Block:
+def _take_block(scope: Scope, block: Block, axis: int, positions: IntArray, salt: IntArray | None) -> Block:
     depth = block.axes.index(axis)
     levels = list(block.levels)
     for inner in range(depth, len(levels)):
         level = np.take(levels[inner], positions, axis=depth)
-        if salt.any():
+        if salt is not None:
             level = mixed(level, salt.reshape(-1, *[1] * (inner - depth)))
         levels[inner] = level
     if depth:

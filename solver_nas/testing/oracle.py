@@ -176,9 +176,12 @@ def _propagate(steps: list[Step], kept: Table, new: Table) -> tuple[_Tables, NDA
 def _rectangles(tables: list[tuple[Table, Table]], rows: int) -> NDArray[np.bool_]:
     """Whether every row that lives (in all tables alike) has equally many cells.
 
-    Where a row is a single cell, it stays one: new cells are new rows, in all tables alike.
+    A single row is no rectangle. Where each row is a single cell, it stays one: new cells are new rows, in all
+    tables alike.
     """
     valid = np.ones(len(tables[0][0]), bool)
+    if rows == 1:
+        return valid
     alive: NDArray[np.bool_] | None = None
     new_rows: Table | None = None
     for kept, new in tables:

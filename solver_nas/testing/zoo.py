@@ -197,6 +197,7 @@ _IMAGES: Mapping[str, Callable[[NetworkVertex], NetworkVertex]] = {
     "pad channels": lambda x: nn.pad(x, [(1, 2), 0, 0], constant=0.5, name="layer"),
     "pixel shuffle": _pixels,
     "squeeze and excite": _squeeze_excite,
+    "times its maximum": lambda x: x * nn.global_max_pool(x, keepdims=True, name="layer"),
     "residual": lambda x: x + nn.conv(x, 6, 3, padding=1, name="layer"),
     "transposed image": lambda x: nn.transpose(x, (0, 1, 3, 2), name="layer"),
     "flipped channels": lambda x: nn.flip(x, name="layer"),

@@ -11,6 +11,8 @@ from solver_nas import nn
 from solver_nas.api import delta_nout
 from solver_nas.errors import LayerError, TrainingError
 from solver_nas.nn.forward import Call, evaluate, forward
+from solver_nas.nn.losses import cross_entropy
+from solver_nas.nn.losses import mse as nn_mse
 from solver_nas.rules import Scope, rule
 from solver_nas.rules.primitives import same
 
@@ -60,12 +62,18 @@ def test_the_first_loss_is_that_of_the_untrained_network_and_adams_first_step_is
         np.testing.assert_allclose(np.abs(array - before[key]), 0.01, rtol=1e-5)
 
 
+def test_momentum_carries_the_last_gradient_on() -> None:
+    sgd = nn.SGD(0.5, momentum=0.25)
+    arrays = {"a": np.array([1.0])}
+    for gradient, expected in [(2.0, 1 - 0.5 * 2), (4.0, 0 - 0.5 * (0.25 * 2 + 4))]:
+        arrays, sgd.state = sgd.advance(arrays, {"a": np.array([gradient])})
+        assert arrays["a"].tolist() == [expected]
+
+
 def test_cross_entropy_takes_class_numbers_or_probabilities() -> None:
     logits, classes = RNG.normal(size=(6, 4)), RNG.integers(0, 4, 6)
     odds = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     expected = -np.log(odds[np.arange(6), classes]).mean()
-    from solver_nas.nn.losses import cross_entropy
-
     assert cross_entropy(logits, classes) == pytest.approx(expected)
     assert cross_entropy(logits, np.eye(4)[classes]) == pytest.approx(expected)
     assert np.isfinite(cross_entropy(logits * 1e4, classes))
@@ -311,7 +319,12 @@ def test_noise_in_training_comes_from_the_seed() -> None:
 
 def test_precision_is_that_of_the_network() -> None:
     net = linear(dtype=np.float32)
-    nn.fit(net, X, np.ones((40, 2), int), optimizer=nn.SGD(0.1), steps=2)
+
+    def loss(output: Any, target: Any) -> Any:
+        assert output.dtype == np.float32
+        return nn_mse(output, target)
+
+    nn.fit(net, X, np.ones((40, 2), int), loss=loss, optimizer=nn.SGD(0.1), steps=2)
     assert {array.dtype for array in net.arrays.values()} == {np.dtype(np.float32)}
 
 
