@@ -1,7 +1,7 @@
 """Change the architecture of trained networks: provably the best neurons stay."""
 
 from solver_nas.api import delta_nin, delta_nout, delta_size, explain, plan_change
-from solver_nas.apply import Change, Plan
+from solver_nas.change import Change, Plan
 from solver_nas.nn.arithmetic import concat
 from solver_nas.nn.custom import absorb, immutable, invariant, stack
 from solver_nas.nn.network import Network

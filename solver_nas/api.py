@@ -6,22 +6,29 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from solver_nas.apply import Change, Plan
-from solver_nas.errors import GraphError, ImpossibleError, PlanError, RelaxedWarning, RequestError, TimeLimitError
+from solver_nas.change import Change, Plan
+from solver_nas.errors import (
+    GraphError,
+    ImpossibleError,
+    PlanError,
+    RelaxedWarning,
+    RequestError,
+    TimeLimitError,
+)
 from solver_nas.explain import Explanation, explain_conflict
 from solver_nas.frontend import Handle, Model, owner
 from solver_nas.graph import Port
 from solver_nas.labels import Reason, Tie
-from solver_nas.plan import Disorder, draw
+from solver_nas.plan import DisorderError, draw
 from solver_nas.problem import pose
-from solver_nas.requests import Relaxed, input_targets, output_targets
+from solver_nas.requests import input_targets, output_targets
 from solver_nas.solve import TIME_LIMIT, Status, certify, select, solve
 from solver_nas.utility import checked
-from solver_nas.weights import zeros
+from solver_nas.weights import Initialiser, zeros
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,15 +38,14 @@ if TYPE_CHECKING:
     from solver_nas.labels import Labels
     from solver_nas.plan import Blueprint
     from solver_nas.requests import Delta, DeltaIn, Target
-    from solver_nas.weights import Initialiser
 
-Utility = Callable[[Handle], object] | Mapping[Handle, object]
+Utility = Callable[[Any], object] | Mapping[Any, object]
 OnFailure = Literal["relax", "raise", "keep"]
-Init = Literal["preserve", "zeros"] | Callable[..., object]
+Init = Literal["preserve", "zeros"] | Initialiser
 
 
 def delta_nout(
-    request: Handle | Mapping[Handle, Delta] | Iterable[tuple[Handle, Delta]],
+    request: Handle | Mapping[Any, Any] | Iterable[tuple[Any, Any]],
     delta: Delta | None = None,
     *,
     utility: Utility | None = None,
@@ -91,7 +97,7 @@ def delta_nout(
 
 
 def delta_nin(
-    request: Handle | Mapping[Handle, DeltaIn] | Iterable[tuple[Handle, DeltaIn]],
+    request: Handle | Mapping[Any, Any] | Iterable[tuple[Any, Any]],
     delta: DeltaIn = None,
     *,
     utility: Utility | None = None,
@@ -141,10 +147,10 @@ def delta_size(
 
 
 def plan_change(
-    request: Model | Handle | Mapping[Handle, Delta] | Iterable[Handle | tuple[Handle, Delta]] | None = None,
+    request: Model | Handle | Mapping[Any, Any] | Iterable[Any] | None = None,
     delta: Delta | None = None,
     *,
-    nin: Mapping[Handle, DeltaIn] | None = None,
+    nin: Mapping[Any, Any] | None = None,
     also: Model | Iterable[Handle] = (),
     utility: Utility | None = None,
     on_failure: Literal["relax", "raise"] = "relax",
@@ -176,10 +182,10 @@ def plan_change(
 
 
 def explain(
-    request: Handle | Mapping[Handle, Delta] | Iterable[tuple[Handle, Delta]] | None = None,
+    request: Handle | Mapping[Any, Any] | Iterable[tuple[Any, Any]] | None = None,
     delta: Delta | None = None,
     *,
-    nin: Mapping[Handle, DeltaIn] | None = None,
+    nin: Mapping[Any, Any] | None = None,
     seed: int = 0,
 ) -> Explanation:
     """Say whether a request is possible, and if not, why not and what would be.
@@ -203,8 +209,8 @@ class _Ask:
     def __init__(
         self,
         model: Model,
-        outputs: Sequence[tuple[Handle, object]] = (),
-        inputs: Sequence[tuple[Handle, object]] = (),
+        outputs: Sequence[tuple[Handle, Any]] = (),
+        inputs: Sequence[tuple[Handle, Any]] = (),
         free: Sequence[Handle] = (),
     ) -> None:
         self.model = model
@@ -213,8 +219,8 @@ class _Ask:
 
     def targets(self) -> tuple[Target, ...]:
         graph, labels = self.model.graph, self.model.labels
-        outputs = output_targets(graph, labels, [(v.name, d) for v, d in self._outputs])  # type: ignore[misc] - checked there
-        inputs = input_targets(graph, labels, [(v.name, d) for v, d in self._inputs])  # type: ignore[misc] - checked there
+        outputs = output_targets(graph, labels, [(v.name, d) for v, d in self._outputs])
+        inputs = input_targets(graph, labels, [(v.name, d) for v, d in self._inputs])
         return (*outputs, *inputs)
 
 
@@ -230,7 +236,7 @@ def _pairs(request: object, delta: object) -> list[tuple[Handle, object]]:
         raise RequestError(f"expected a vertex, or a mapping from vertices to deltas, got {request!r}")
     found = list(pairs)
     for pair in found:
-        if not isinstance(pair, tuple) or len(pair) != 2:  # noqa: PLR2004 - a pair has two
+        if not isinstance(pair, tuple) or len(pair) != 2:
             raise RequestError(f"expected pairs (vertex, delta), got {pair!r}")
     return found
 
@@ -245,14 +251,12 @@ def _model_of(asked: Sequence[tuple[Handle, object]]) -> Model:
     return models[0]
 
 
-def _ask(
-    request: object, delta: object, nin: Mapping[Handle, DeltaIn] | None, also: Model | Iterable[Handle] = ()
-) -> _Ask:
+def _ask(request: object, delta: object, nin: Mapping[Any, Any] | None, also: Model | Iterable[Handle] = ()) -> _Ask:
     inputs, free = list((nin or {}).items()), list(also)
     outputs: list[tuple[Handle, object]] = []
-    if isinstance(request, Model):
-        free += list(request)
-    elif isinstance(request, list | tuple) and request and all(isinstance(item, Handle) for item in request):
+    if isinstance(request, Model) or (
+        isinstance(request, list | tuple) and request and all(isinstance(item, Handle) for item in request)
+    ):
         free += list(request)
     elif request is not None:
         outputs = _pairs(request, delta)
@@ -260,9 +264,7 @@ def _ask(
     return _Ask(model, outputs, inputs, free)
 
 
-def _change(
-    ask: _Ask, utility: Utility | None, on_failure: str, time_limit: float, seed: int, init: Init
-) -> Change:
+def _change(ask: _Ask, utility: Utility | None, on_failure: str, time_limit: float, seed: int, init: Init) -> Change:
     plan, explanation = _plan(ask, utility, on_failure, time_limit, seed, init)
     if plan is None:
         return Change(None, str(explanation))
@@ -278,7 +280,8 @@ def _plan(
     if not time_limit > 0:
         raise RequestError(f"the time limit is a positive number of seconds, got {time_limit!r}")
     worth = _Worth(ask.model, utility)
-    targets, notes = ask.targets(), []
+    targets = ask.targets()
+    notes: list[str] = []
     explanation = None
     made = _draw(ask, targets, worth, time_limit, seed, notes)
     if made is None:
@@ -308,7 +311,7 @@ def _initialiser(init: Init) -> Initialiser | None:
     if init == "zeros":
         return zeros
     if callable(init):
-        return init  # type: ignore[return-value] - what it returns is checked where it is used
+        return init
     raise RequestError(f"init is 'preserve', 'zeros' or a callable, got {init!r}")
 
 
@@ -345,7 +348,7 @@ def _draw(
     labels = ask.model.labels
     try:
         return _draw_with(ask, labels, targets, worth, time_limit, seed)
-    except Disorder as error:
+    except DisorderError as error:
         disorder = error
     # Fewer choices, of which any can be put in order: first the same columns in all rows, then no new neurons.
     for stricter, insert, note in (
@@ -354,7 +357,7 @@ def _draw(
     ):
         try:
             made = _draw_with(ask, stricter, targets, worth, time_limit, seed, insert=insert)
-        except Disorder:
+        except DisorderError:
             continue
         if made is not None:
             notes.append(f"{note}, since their order would not fit otherwise ({disorder})")
@@ -365,7 +368,11 @@ def _draw(
 def _alike(labels: Labels) -> Labels:
     """The same labels with the columns of every rectangle tied across its rows: fewer choices, any order fits."""
     ties = tuple(
-        Tie(joint.cells[:-1].reshape(-1), joint.cells[1:].reshape(-1), Reason(joint.reason.vertex, "columns alike"))
+        Tie(
+            joint.cells[:-1].reshape(-1),
+            joint.cells[1:].reshape(-1),
+            Reason(joint.reason.vertex, "columns alike"),
+        )
         for joint in labels.joints
         if len(joint.rows) > 1
     )

@@ -1,196 +1,73 @@
-"""A plan for a model, and how it is carried out: build everything, then change everything at once."""
+"""From a blueprint and weights to new weights; nothing is changed in place."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from solver_nas.errors import PlanError
-from solver_nas.rules import label
 from solver_nas.weights import fill, take
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from numpy.typing import NDArray
-
-    from solver_nas.frontend import Model
     from solver_nas.plan import Blueprint
-    from solver_nas.solve import Certificate
     from solver_nas.weights import Array, Initialiser
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Plan:
-    """What will become of a model: look at it, check it, apply it.
+def build(
+    blueprint: Blueprint,
+    arrays: Mapping[str, Array],
+    fill_of: Callable[[str, str], float | None],
+    seed: int,
+    init: Initialiser | None,
+) -> dict[str, Array]:
+    """Every array of the changed model.
 
     Args:
-        model: the model that it was made for; untouched until `apply`.
-        blueprint: the changed structure and all index lists.
-        utilities: vertex -> what each of its neurons is worth, for those that were up for change.
-        seed: for the weights of new neurons.
-        init: how new weights are made; `None` keeps the network's function.
-        notes: what the caller should know: relaxed wishes, ties that were added.
+        blueprint: what becomes of each parameter.
+        arrays: the present parameters, by key; not written to.
+        fill_of: what a new entry of (vertex, role) starts with; `None` for weights.
+        seed: for random weights.
+        init: makes new weights; `None` for those that keep the network's function.
+
+    Returns:
+        All parameters by key; those that do not change are the same objects.
     """
-
-    model: Model
-    blueprint: Blueprint
-    utilities: Mapping[str, NDArray[np.float64]]
-    seed: int
-    init: Initialiser | None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def sizes(self) -> Mapping[str, tuple[int, int]]:
-        """Vertex name -> (neurons before, neurons after)."""
-        return self.blueprint.sizes
-
-    @property
-    def indices(self) -> Mapping[str, NDArray[np.intp]]:
-        """Vertex name -> old index of every neuron that it will have, -1 for a new one."""
-        return self.blueprint.indices
-
-    @property
-    def certificate(self) -> Certificate:
-        """How good the selection is, and how that is known."""
-        return self.blueprint.certificate
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing would change."""
-        return self.blueprint.empty
-
-    def check(self) -> None:
-        """Verify the plan without the solver.
-
-        The rules run once more over the changed structure, from scratch; sizes, shapes and index lists must
-        agree with it, and the objective is recomputed from the indices and the utilities.
-
-        Raises:
-            PlanError: something does not agree; the message says what.
-        """
-        if self.model.graph is not self.blueprint.after:
-            self._check_start()
-        labels = label(self.blueprint.after)
-        for port, tensor in labels.tensors.items():
-            before, after = self.sizes[port.vertex]
-            if len(tensor.neurons) != after or len(self.indices[port.vertex]) != after:
-                raise PlanError(f"vertex {port.vertex!r} has {len(tensor.neurons)} neurons, the plan says {after}")
-            if after and not -1 <= self.indices[port.vertex].min() <= self.indices[port.vertex].max() < before:
-                raise PlanError(f"vertex {port.vertex!r}: the plan keeps a neuron that is not there")
-        arrays = self.model.arrays
-        for key, plan in self.blueprint.arrays.items():
-            shape = list(plan.view)
-            for pick in plan.picks:
-                shape[pick.axis] = pick.index.shape[-1]
-            sizes = {int(np.prod(plan.view)), int(np.prod(plan.shape))}
-            if int(np.prod(shape)) != int(np.prod(plan.shape)) or arrays[key].size not in sizes:
-                raise PlanError(f"parameter {key!r} of shape {arrays[key].shape} cannot become {plan.shape}")
-        kept = sum(
-            float(worth[self.indices[name][self.indices[name] >= 0]].sum()) for name, worth in self.utilities.items()
-        )
-        if not np.isclose(kept, self.certificate.objective, rtol=1e-9, atol=1e-9):
-            raise PlanError(f"the neurons kept are worth {kept}, the certificate says {self.certificate.objective}")
-
-    def _check_start(self) -> None:
-        if self.model.graph is not self.blueprint.before:
-            raise PlanError("the model has changed since this plan was made; make a new plan")
-
-    def build(self) -> dict[str, Array]:
-        """Every array of the changed model; the model is not touched."""
-        self._check_start()
-        arrays = dict(self.model.arrays)
-        owner = {
-            parameter.key: (vertex.name, role)
-            for vertex in self.blueprint.before.vertices
-            for role, parameter in vertex.parameters.items()
-        }
-        for place, (key, plan) in enumerate(self.blueprint.arrays.items()):
-            array = arrays[key]
-            made = take(array.reshape(plan.view), plan.picks)
-            # Every array has its own stream, so that its new weights do not depend on other arrays.
-            rng = np.random.default_rng([self.seed, place])
-            value = self.model.fill_of(*owner[key])
-            spread = float(array.std()) or float(1 / np.sqrt(max(array[0].size, 1)))
-            arrays[key] = fill(made, plan.picks, value, self.init, rng, spread).reshape(plan.shape)
-        return arrays
-
-    def follow(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """Select from arrays that accompany parameters, such as an optimiser's moments.
-
-        Args:
-            arrays: parameter key -> array of the parameter's old shape.
-
-        Returns:
-            The same keys; new entries are zero.
-        """
-        plans = self.blueprint.arrays
-        return {
-            key: take(array.reshape(plans[key].view), plans[key].picks).reshape(plans[key].shape)
-            if key in plans
-            else array
-            for key, array in arrays.items()
-        }
-
-    def apply(self) -> Change:
-        """Carry the plan out: all of it, or, if anything fails, nothing.
-
-        Raises:
-            PlanError: the model has changed since the plan was made.
-        """
-        if not self.empty:
-            arrays = self.build()
-            self.model.commit(self.blueprint.after, arrays, self.indices)
-        return Change(self)
-
-    def __str__(self) -> str:
-        """The sizes that change, and the certificate."""
-        rows = [(name, before, after) for name, (before, after) in self.sizes.items() if before != after]
-        rows += [
-            (name, before, after)
-            for name, (before, after) in self.sizes.items()
-            if before == after and not np.array_equal(self.indices[name], np.arange(after))
-        ]
-        width = max([len("vertex"), *(len(name) for name, _, _ in rows)])
-        lines = [f"{'vertex':<{width}}  before  after  kept  new"]
-        for name, before, after in rows:
-            new = int((self.indices[name] < 0).sum())
-            lines.append(f"{name:<{width}}  {before:>6}  {after:>5}  {after - new:>4}  {new:>3}")
-        if not rows:
-            lines = ["nothing changes"]
-        return "\n".join([*lines, str(self.certificate), *self.notes])
+    owner = {
+        parameter.key: (vertex.name, role)
+        for vertex in blueprint.before.vertices
+        for role, parameter in vertex.parameters.items()
+    }
+    made = dict(arrays)
+    for place, (key, plan) in enumerate(blueprint.arrays.items()):
+        array = arrays[key]
+        taken = take(array.reshape(plan.view), plan.picks)
+        # Every array has its own stream, so that its new weights do not depend on other arrays.
+        rng = np.random.default_rng([seed, place])
+        spread = float(array.std()) or float(1 / np.sqrt(max(array[0].size, 1)))
+        filled = fill(taken, plan.picks, fill_of(*owner[key]), init, rng, spread)
+        made[key] = filled.reshape(plan.shape)
+    return made
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Change:
-    """What a verb has done: true if it changed the model or found nothing to do, false if it could not.
+def follow(blueprint: Blueprint, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Select from arrays of the parameters' shapes as from the parameters; new entries are zero.
 
-    Args:
-        plan: what was applied; `None` if the request was impossible and nothing was changed.
-        explanation: why an exact request was impossible, in words; empty if it was not.
+    Raises:
+        PlanError: an array has another shape than its parameter had.
     """
-
-    plan: Plan | None
-    explanation: str = ""
-
-    def __bool__(self) -> bool:
-        """Whether a plan was applied."""
-        return self.plan is not None
-
-    @property
-    def certificate(self) -> Certificate | None:
-        """How good the selection is, if there is one."""
-        return self.plan.certificate if self.plan else None
-
-    @property
-    def sizes(self) -> Mapping[str, tuple[int, int]]:
-        """Vertex name -> (neurons before, after); empty if nothing was changed."""
-        return self.plan.sizes if self.plan else {}
-
-    def __str__(self) -> str:
-        """The plan, or why there is none."""
-        return "\n".join(part for part in (self.explanation, str(self.plan or "nothing was changed")) if part)
-
-
+    shapes = {
+        parameter.key: parameter.shape
+        for vertex in blueprint.before.vertices
+        for parameter in vertex.parameters.values()
+    }
+    made = dict(arrays)
+    for key, array in arrays.items():
+        if key in shapes and array.shape != shapes[key]:
+            raise PlanError(f"the array for parameter {key!r} has shape {array.shape}, the parameter {shapes[key]}")
+        if key in blueprint.arrays:
+            plan = blueprint.arrays[key]
+            made[key] = take(array.reshape(plan.view), plan.picks).reshape(plan.shape)
+    return made

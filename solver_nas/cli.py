@@ -55,15 +55,11 @@ def _root() -> None:
 def demo(
     name: Annotated[Demo, typer.Argument(help="What to show.", show_default=True)] = Demo.XOR,
     seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
-    seeds: Annotated[
-        int, typer.Option(min=1, help="Repeat with as many seeds, and tell how often it works.")
-    ] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Repeat with as many seeds, and tell how often it works.")] = 1,
     picture: Annotated[
         Path | None, typer.Option(help="xor, one seed: where to save the picture.", show_default="xor.png")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object and save no picture.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and save no picture.")] = False,
 ) -> None:
     r"""Train a small network, remove half of its neurons, and see what is left of it.
 
@@ -80,9 +76,7 @@ def demo(
       solver-nas demo digits --json
     """
     if picture is not None and (name is not Demo.XOR or seeds > 1 or as_json):
-        raise typer.BadParameter(
-            "a picture is made of xor with one seed, without --json", param_hint="--picture"
-        )
+        raise typer.BadParameter("a picture is made of xor with one seed, without --json", param_hint="--picture")
     try:
         show = _show_xor if name is Demo.XOR else _show_digits
         show(seed, seeds, picture or Path("xor.png"), as_json)
@@ -155,9 +149,7 @@ def _fraction_table(seeds: int, found: Mapping[str, Mapping[str, float]]) -> Tab
         "original_below_1e-3": "original < 1e-3",
     }
     rows = [[text, *(f"{one[key]:.0%}" for one in found.values())] for key, text in words.items()]
-    title = (
-        f"XOR, {xor.REMOVED} of {xor.HIDDEN} hidden neurons removed: how often each holds in {seeds} seeds"
-    )
+    title = f"XOR, {xor.REMOVED} of {xor.HIDDEN} hidden neurons removed: how often each holds in {seeds} seeds"
     return table(title, ["losses", *found], rows)
 
 

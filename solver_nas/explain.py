@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from solver_nas.graph import Port
 from solver_nas.labels import FIXED, Reason
 from solver_nas.problem import classify, pose
+from solver_nas.requests import Target
 from solver_nas.solve import Status, nearest_sizes, solve
 
 if TYPE_CHECKING:
@@ -19,10 +20,9 @@ if TYPE_CHECKING:
 
     from solver_nas.graph import Graph
     from solver_nas.labels import Labels
-    from solver_nas.requests import Target
-
-T = TypeVar("T")
 _TIME_LIMIT = 10.0  # seconds; an explanation that is not minimal beats a minimal one that nobody waits for
+
+Member = Target | Reason
 
 _SIGNS = {"add": " + ", "subtract": " - ", "multiply": " * ", "divide": " / "}
 
@@ -85,7 +85,11 @@ def explain_conflict(
         if not others or _feasible(labels, others, seed):
             nearest[target.port.vertex] = _nearest(labels, target, others, seed)
     return Explanation(
-        False, tuple(wish.text for wish in wishes), _in_words(graph, labels, reasons, wishes), nearest, minimal
+        False,
+        tuple(wish.text for wish in wishes),
+        _in_words(graph, labels, reasons, wishes),
+        nearest,
+        minimal,
     )
 
 
@@ -106,7 +110,7 @@ class _Relations:
     def __init__(self, labels: Labels, targets: Sequence[Target], seed: int) -> None:
         self._labels, self._targets, self._seed = labels, targets, seed
 
-    def feasible(self, members: Sequence[Target | Reason]) -> bool:
+    def feasible(self, members: Sequence[Member]) -> bool:
         """Whether these wishes can be met under these relations alone."""
         reasons = {member for member in members if isinstance(member, Reason)}
         wishes = [member for member in members if not isinstance(member, Reason)]
@@ -147,12 +151,12 @@ class _Relations:
 
 
 def _minimise(
-    feasible: Callable[[Sequence[T]], bool], members: Sequence[T], deadline: float
-) -> tuple[bool, list[T]]:
+    feasible: Callable[[Sequence[Member]], bool], members: Sequence[Member], deadline: float
+) -> tuple[bool, list[Member]]:
     """A smallest infeasible subset (none of its members can go); whether there was time to get there."""
     late = False
 
-    def needed(background: list[T], changed: Sequence[T], rest: list[T]) -> list[T]:
+    def needed(background: list[Member], changed: Sequence[Member], rest: list[Member]) -> list[Member]:
         nonlocal late
         if time.perf_counter() > deadline:
             late = True
@@ -170,9 +174,7 @@ def _minimise(
     return not late, needed([], [], list(members))
 
 
-def _in_words(
-    graph: Graph, labels: Labels, reasons: Sequence[Reason], wishes: Sequence[Target]
-) -> tuple[str, ...]:
+def _in_words(graph: Graph, labels: Labels, reasons: Sequence[Reason], wishes: Sequence[Target]) -> tuple[str, ...]:
     """One line per relation, then one per operation that carries neurons from their source to there."""
     words = _Words(graph, labels)
     lines: dict[str, str] = {}

@@ -46,9 +46,7 @@ class Model(ABC):
         """What a new entry of a parameter starts with so that it changes nothing; `None` for random weights."""
 
     @abstractmethod
-    def commit(
-        self, graph: Graph, arrays: Mapping[str, Array], moved: Mapping[str, NDArray[np.intp]]
-    ) -> None:
+    def commit(self, graph: Graph, arrays: Mapping[str, Array], moved: Mapping[str, NDArray[np.intp]]) -> None:
         """Take over a new structure and new arrays, all or nothing.
 
         Args:
@@ -101,8 +99,13 @@ class Handle:
 
     def __init__(self, model: Model, name: str) -> None:
         """Only for front ends; callers get handles from `model[name]`."""
-        self.model = model
+        self._model = model
         self._name = name
+
+    @property
+    def model(self) -> Model:
+        """The model that the vertex belongs to."""
+        return self._model
 
     @property
     def name(self) -> str:

@@ -11,6 +11,10 @@ from solver_nas.errors import GraphError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import TypeAlias
+
+    # Generic only in its stubs, hence not at run time.
+    Digraph: TypeAlias = nx.MultiDiGraph[str]
 
 
 class Port(NamedTuple):
@@ -72,13 +76,11 @@ class Graph:
         Raises:
             GraphError: a repeated name, an unknown input, a cycle.
         """
-        self.digraph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+        self.digraph: Digraph = nx.MultiDiGraph()
         vertices = tuple(vertices)
         for vertex in vertices:
             if vertex.name in self.digraph:
-                raise GraphError(
-                    f"vertex {vertex.name!r} stands twice in the graph; names must be unique"
-                )
+                raise GraphError(f"vertex {vertex.name!r} stands twice in the graph; names must be unique")
             self.digraph.add_node(vertex.name, vertex=vertex, place=len(self.digraph))
         for vertex in vertices:
             self._join(vertex)
@@ -128,9 +130,7 @@ class Graph:
                 self._order = tuple(order)
             except nx.NetworkXUnfeasible as error:
                 cycle = " -> ".join(edge[0] for edge in nx.find_cycle(self.digraph))
-                raise GraphError(
-                    f"the vertices form a cycle: {cycle}; remove one of these edges"
-                ) from error
+                raise GraphError(f"the vertices form a cycle: {cycle}; remove one of these edges") from error
         return self._order
 
     @property
@@ -182,9 +182,7 @@ class Graph:
         )
         return Graph(vertices, tuple(map(rename, self.outputs)))
 
-    def replaced(
-        self, changed: Mapping[str, Vertex], outputs: Sequence[Port] | None = None
-    ) -> Graph:
+    def replaced(self, changed: Mapping[str, Vertex], outputs: Sequence[Port] | None = None) -> Graph:
         """A new graph with some vertices exchanged for others of the same name."""
         return Graph(
             (changed.get(vertex.name, vertex) for vertex in self.vertices),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-
 from numpy.typing import NDArray
 
 from solver_nas.errors import PlanError
@@ -44,7 +44,8 @@ class Moves:
 
     def inserted(self, array: Neurons) -> IntArray:
         """How many new neurons stand after each of these."""
-        return self._inserted[array["label"]]
+        found: IntArray = self._inserted[array["label"]]
+        return found
 
     def flat(self, array: Neurons) -> tuple[Neurons, Index]:
         """What takes the place of these neurons, in row-major order, and which old position each one had (-1: new)."""
@@ -87,7 +88,7 @@ class Moves:
         counts = [1, *outer, len(self.flat(array)[0])]
         if 0 in counts[:-1]:
             return (0,) * array.ndim
-        return tuple(after // before for before, after in zip(counts[:-1], counts[1:], strict=True))
+        return tuple(after // before for before, after in pairwise(counts))
 
     def level(self, array: Neurons) -> Neurons:
         """A level after the change."""

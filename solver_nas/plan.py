@@ -75,13 +75,11 @@ class Blueprint:
         return not self.arrays and all(one == other for one, other in self.sizes.values())
 
 
-class Disorder(PlanError):
+class DisorderError(PlanError):
     """The survivors would not stand in the order in which the changed network needs them."""
 
 
-def draw(
-    graph: Graph, labels: Labels, class_of: IntArray, selection: Selection, certificate: Certificate
-) -> Blueprint:
+def draw(graph: Graph, labels: Labels, class_of: IntArray, selection: Selection, certificate: Certificate) -> Blueprint:
     """Work out the changed network by running the rules over it again.
 
     Args:
@@ -92,7 +90,7 @@ def draw(
         certificate: passed on.
 
     Raises:
-        Disorder: the operations of the changed network would bring neurons together that do not belong
+        DisorderError: the operations of the changed network would bring neurons together that do not belong
             together, or tell others apart.
     """
     moves = Moves(class_of, selection)
@@ -178,13 +176,15 @@ def _relabel(after: Graph, labels: Labels, moves: Moves) -> Labels:
         try:
             relabelled = label(after, Replay(sources, labels.choices, moves.count))
         except RuleError as error:
-            raise Disorder(str(error)) from error
+            raise DisorderError(str(error)) from error
         tie = _broken(relabelled, moves)
         if tie is None:
             return relabelled
         key = _movable(tie, sources, reordered, moves)
         if key is None:
-            raise Disorder(f"vertex {tie.reason.vertex!r}: {tie.reason.rule}: neurons would meet that are not tied")
+            raise DisorderError(
+                f"vertex {tie.reason.vertex!r}: {tie.reason.rule}: neurons would meet that are not tied"
+            )
         reordered.add(key)
 
 
@@ -218,7 +218,7 @@ def _check_tensor(port: Port, before: Tensor, after: Tensor, moves: Moves, old_l
     """Compare what the changed network computes with what the selection promised."""
     index = np.zeros(0, np.intp)
     if [block.axes for block in before.blocks] != [block.axes for block in after.blocks]:
-        raise Disorder(f"vertex {port.vertex!r}: its axes are grouped in another way after the change")
+        raise DisorderError(f"vertex {port.vertex!r}: its axes are grouped in another way after the change")
     for old, new in zip(before.blocks, after.blocks, strict=True):
         index = _index(old.neurons, new.neurons, moves, old_labels, port.vertex)
     return index
@@ -228,17 +228,17 @@ def _index(old: Neurons, new: Neurons, moves: Moves, old_labels: int, where: str
     promised, index = moves.flat(old)
     found = new.reshape(-1)
     if len(found) != len(promised):
-        raise Disorder(f"{where!r} would have {len(found)} neurons instead of {len(promised)}")
+        raise DisorderError(f"{where!r} would have {len(found)} neurons instead of {len(promised)}")
     if found is promised or np.array_equal(found, promised):
         return index
     try:
         moved = locate(old.reshape(-1), found, old_labels)
-    except Disorder:
+    except DisorderError:
         raise
     except PlanError as error:
-        raise Disorder(f"{where!r}: {error}") from error
+        raise DisorderError(f"{where!r}: {error}") from error
     if not np.array_equal(np.sort(moved), np.sort(index)):
-        raise Disorder(f"{where!r} would lose neurons that were to be kept")
+        raise DisorderError(f"{where!r} would lose neurons that were to be kept")
     return moved
 
 

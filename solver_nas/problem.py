@@ -7,6 +7,7 @@ the best k are the k of highest utility. So a network of a million neurons becom
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from solver_nas.labels import FIXED
 from solver_nas.utility import class_utility
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from solver_nas.graph import Port
     from solver_nas.labels import IntArray, Joint, Labels, Product, Reason, Tie
@@ -30,7 +31,8 @@ BoolArray = NDArray[np.bool_]
 _ALIVE = -1  # stands for the bucket of a row that is always kept
 
 
-class Count(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Count:
     """A size as a linear expression: `constant + sum(keep[b] * kept(b)) + sum(new[s] * inserted(s))`."""
 
     constant: int
@@ -38,7 +40,8 @@ class Count(NamedTuple):
     new: Mapping[int, int]
 
 
-class Wish(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Wish:
     """A size and what is wanted of it."""
 
     count: Count
@@ -264,15 +267,11 @@ class _Poser:
 
     def _touched(self, targets: Sequence[Target], everywhere: tuple[Port, ...]) -> BoolArray:
         """Classes that a request can reach through targets, rectangles and shared columns."""
-        hubs: list[IntArray] = [
-            self.class_of[self.labels.tensors[target.port].neurons["label"]] for target in targets
-        ]
+        hubs: list[IntArray] = [self.class_of[self.labels.tensors[target.port].neurons["label"]] for target in targets]
         free = [self.class_of[self.labels.tensors[port].neurons["label"]] for port in everywhere]
         asked = len(hubs)
         hubs += [self.class_of[np.concatenate([j.rows, j.cells.reshape(-1)])] for j in self.joints]
-        hubs += [
-            self.class_of[np.concatenate([p.rows, p.columns, p.cells.reshape(-1)])] for p in self.labels.products
-        ]
+        hubs += [self.class_of[np.concatenate([p.rows, p.columns, p.cells.reshape(-1)])] for p in self.labels.products]
         if not hubs and not free:
             return np.zeros(self.classes, bool)
         # Hub h is node classes + h; what is always kept joins nothing.
@@ -288,9 +287,7 @@ class _Poser:
         touched[FIXED] = False
         return touched
 
-    def _refine(
-        self, size: int, groups: Iterable[IntArray], joints: Sequence[Joint], local: IntArray
-    ) -> IntArray:
+    def _refine(self, size: int, groups: Iterable[IntArray], joints: Sequence[Joint], local: IntArray) -> IntArray:
         """Split the classes by how often they occur in every size and in every row of every rectangle."""
         part = np.zeros(size, np.int64)
         for array in groups:
@@ -448,12 +445,10 @@ def _buckets(
     order = np.lexsort((np.arange(len(fine)), -utility, fine))
     edges = np.searchsorted(fine[order], np.arange(int(fine.max()) + 2 if len(fine) else 1))
     found = []
-    for begin, end in zip(edges[:-1], edges[1:], strict=True):
+    for begin, end in pairwise(edges):
         inside = order[begin:end]
         first = inside[0]
-        found.append(
-            Bucket(members[inside], utility[inside], int(neurons[first]), int(slot_of_part[wide[first]]))
-        )
+        found.append(Bucket(members[inside], utility[inside], int(neurons[first]), int(slot_of_part[wide[first]])))
     return tuple(found)
 
 
@@ -462,8 +457,8 @@ def _minimal(sizes: Sequence[Count]) -> list[Count]:
     open_sizes = {tuple(sorted(size.keep)): size for size in sizes if size.constant == 0 and size.keep}
     keys = sorted(open_sizes, key=len)
     kept: list[tuple[int, ...]] = []
-    owner: Callable[[tuple[int, ...]], bool] = lambda key: any(set(small) <= set(key) for small in kept)  # noqa: E731
     for key in keys:
-        if not owner(key):
+        inside = set(key)
+        if all(not inside.issuperset(small) for small in kept):
             kept.append(key)
     return [open_sizes[key] for key in kept]

@@ -11,7 +11,7 @@ from solver_nas.errors import RequestError
 from solver_nas.graph import Port
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from solver_nas.graph import Graph
     from solver_nas.labels import Labels
@@ -79,7 +79,7 @@ class Target:
 
 
 Delta = int | Relaxed
-DeltaIn = int | None | Relaxed | tuple[int | None | Relaxed, ...]
+DeltaIn = int | Relaxed | None | tuple[int | Relaxed | None, ...]
 
 
 def output_targets(graph: Graph, labels: Labels, deltas: Sequence[tuple[str, Delta]]) -> tuple[Target, ...]:
@@ -122,13 +122,13 @@ def input_targets(graph: Graph, labels: Labels, deltas: Sequence[tuple[str, Delt
     return tuple(found.values())
 
 
-def _per_slot(wanted: DeltaIn) -> tuple[int | None | Relaxed, ...]:
+def _per_slot(wanted: DeltaIn) -> tuple[int | Relaxed | None, ...]:
     if isinstance(wanted, Relaxed):
         return tuple(None if d is None else Relaxed((d,), wanted.must_change) for d in wanted.deltas)
     return tuple(wanted) if isinstance(wanted, tuple | list) else (wanted,)
 
 
-def _unpack(delta: int | None | Relaxed, where: str) -> tuple[int | None, bool, bool]:
+def _unpack(delta: int | Relaxed | None, where: str) -> tuple[int | None, bool, bool]:
     if delta is None:
         return None, True, False
     if isinstance(delta, Relaxed):
@@ -139,7 +139,9 @@ def _unpack(delta: int | None | Relaxed, where: str) -> tuple[int | None, bool, 
 def _target(labels: Labels, port: Port, delta: int, exact: bool, must: bool, text: str) -> Target:  # noqa: FBT001 - private
     before = len(labels.tensors[port].neurons)
     if before + delta < 1:
-        raise RequestError(f"{text} is {before}; a change by {delta:+d} leaves {before + delta}, at least 1 has to stay")
+        raise RequestError(
+            f"{text} is {before}; a change by {delta:+d} leaves {before + delta}, at least 1 has to stay"
+        )
     return Target(port, before, before + delta, exact, must, f"{text}: {before} -> {before + delta}")
 
 
@@ -157,8 +159,3 @@ def _reject_unchangeable(graph: Graph, targets: Sequence[Target]) -> None:
                 f"{target.text}: vertex {target.port.vertex!r} is an {kind} vertex, its size never changes; "
                 f"change what reads it instead"
             )
-
-
-def pairs(mapping: Mapping[str, object]) -> list[tuple[str, object]]:
-    """A mapping as the list of pairs that the functions above take."""
-    return list(mapping.items())

@@ -22,9 +22,7 @@ FloatArray = NDArray[np.float64]
 Worth = Callable[["Port"], object]
 
 
-def class_utility(
-    labels: Labels, ports: Iterable[Port], class_of: IntArray, classes: int, worth: Worth
-) -> FloatArray:
+def class_utility(labels: Labels, ports: Iterable[Port], class_of: IntArray, classes: int, worth: Worth) -> FloatArray:
     """The utility of every class: the sum over all its members in these tensors.
 
     Raises:
@@ -37,7 +35,8 @@ def class_utility(
         if vector is not None:
             found.append(class_of[neurons["label"]])
             weights.append(vector)
-    return np.bincount(np.concatenate(found), np.concatenate(weights), classes)
+    total = np.bincount(np.concatenate(found), np.concatenate(weights), classes)
+    return total.astype(np.float64, copy=False)
 
 
 def checked(value: object, size: int, vertex: str) -> FloatArray | None:

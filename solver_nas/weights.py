@@ -61,7 +61,7 @@ def take(array: Array, picks: Sequence[Pick]) -> Array:
     """
     for pick in picks:
         size = array.shape[pick.axis]
-        if pick.index.size and not (-1 <= pick.index.min() and pick.index.max() < size):
+        if pick.index.size and not (pick.index.min() >= -1 and pick.index.max() < size):
             raise PlanError(f"axis {pick.axis} has size {size}, the index asks for {pick.index.tolist()}")
     result = array
     plain = [pick for pick in picks if not pick.outer]
@@ -103,7 +103,12 @@ def _new(pick: Pick, rank: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:
 
 
 def fill(
-    array: Array, picks: Sequence[Pick], value: float | None, init: Initialiser | None, rng: np.random.Generator, spread: float
+    array: Array,
+    picks: Sequence[Pick],
+    value: float | None,
+    init: Initialiser | None,
+    rng: np.random.Generator,
+    spread: float,
 ) -> Array:
     """Give the new entries of an array their first values, in place.
 

@@ -15,10 +15,10 @@ from solver_nas import (
     delta_size,
     explain,
     invariant,
+    nn,
     plan_change,
     relaxed,
 )
-from solver_nas import nn
 from solver_nas.errors import ImpossibleError, RelaxedWarning
 from solver_nas.frontend import Handle
 from solver_nas.nn.network import NetworkVertex
@@ -128,7 +128,8 @@ def test_a8_wishes_for_inputs(grown: Network) -> None:
 def test_a9_sizes_by_utility_alone(grown: Network) -> None:
     def worth(v: Handle) -> np.ndarray | float:
         u = np.asarray(row_means(v))
-        return u - 0.4 * u.mean()
+        shifted: np.ndarray = u - 0.4 * u.mean()
+        return shifted
 
     delta_size(grown, utility=worth)
     assert [v.nout for v in grown.vertices] == [6, 6, 2, 2, 2, 2, 6, 6]
@@ -185,7 +186,7 @@ def stacked() -> tuple[Network, NetworkVertex]:
 def test_d_every_way_to_fail() -> None:
     net, joined = stacked()
     arrays = dict(net.arrays)
-    with pytest.raises(ImpossibleError, match="joined: 8 -> 9|joined\\): 8 -> 9"):
+    with pytest.raises(ImpossibleError, match=r"joined\): 8 -> 9"):
         delta_nout(joined, 1, on_failure="raise")
     assert not delta_nout(joined, 1, on_failure="keep")
     assert net.arrays == arrays
@@ -208,9 +209,7 @@ def test_the_example_of_the_readers(built: Network) -> None:
 def test_an_absorbing_vertex_of_the_users_own() -> None:
     net = Network()
     x = nn.dense(net.input("in", 3), 4, name="x")
-    mine = absorb(
-        lambda a, w: a @ w, x, parameters={"w": np.ones((4, 5))}, axes={"w": ("in", "out")}, name="mine"
-    )
+    mine = absorb(lambda a, w: a @ w, x, parameters={"w": np.ones((4, 5))}, axes={"w": ("in", "out")}, name="mine")
     delta_nout({x: -1, mine: -2}, utility=lambda v: np.arange(v.nout))
     assert mine.op.w.shape == (3, 3)
     assert net(np.ones((2, 3))).shape == (2, 3)

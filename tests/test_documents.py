@@ -18,9 +18,7 @@ NOT_RUN = {"bash", "text"}
 SYBIL = Sybil([PythonCodeBlockParser(doctest_optionflags=ELLIPSIS | NORMALIZE_WHITESPACE)])
 ANY_BLOCK = RawFencedCodeBlockLexer(re.compile(r"(?P<kind>.*)$\n", re.MULTILINE))
 
-each_document = pytest.mark.parametrize(
-    "document", DOCUMENTS, ids=[str(path.relative_to(ROOT)) for path in DOCUMENTS]
-)
+each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=[str(path.relative_to(ROOT)) for path in DOCUMENTS])
 
 
 @each_document

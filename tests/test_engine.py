@@ -157,9 +157,7 @@ def _note_copies(steps: list[Step], copied: dict[int, bool]) -> None:
 
 
 @st.composite
-def requests(
-    draw: st.DrawFn, positions: int, growth: int
-) -> tuple[list[Step], list[Wanted], list[np.ndarray]]:
+def requests(draw: st.DrawFn, positions: int, growth: int) -> tuple[list[Step], list[Wanted], list[np.ndarray]]:
     steps = draw(networks(positions).filter(lambda found: bool(sources(found))))
     total = sizes(steps)
     able = [i for i, step in enumerate(steps) if step.kind != "input"]

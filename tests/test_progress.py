@@ -14,9 +14,7 @@ def run(**options: bool | None) -> None:
             advance()
 
 
-def test_nothing_is_shown_off_a_terminal(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_shown_off_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PATIENCE", 0.0)
     run()
     assert capsys.readouterr() == ("", "")

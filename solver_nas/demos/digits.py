@@ -171,9 +171,7 @@ def run(seed: int) -> Trial:
     for choice, (twin, certificate) in chosen.items():
         before = accuracy(twin, digits)
         train(twin, digits, epochs=2, rate=0.002, seed=seed + 2)
-        pruned[choice] = Pruned(
-            before, accuracy(twin, digits), _channels(twin), _parameters(twin), certificate
-        )
+        pruned[choice] = Pruned(before, accuracy(twin, digits), _channels(twin), _parameters(twin), certificate)
     return Trial(seed, accuracy(net, digits), _channels(net), _parameters(net), pruned)
 
 

@@ -30,15 +30,11 @@ def positive(layer: str, what: str, value: object, *, least: int = 1) -> int:
     return int(value)
 
 
-def per_axis(
-    layer: str, what: str, value: int | Sequence[int], rank: int, *, least: int = 1
-) -> tuple[int, ...]:
+def per_axis(layer: str, what: str, value: int | Sequence[int], rank: int, *, least: int = 1) -> tuple[int, ...]:
     """One integer for all spatial axes, or one for each."""
     values = (value,) * rank if isinstance(value, int | np.integer) else tuple(value)
     if len(values) != rank:
-        raise LayerError(
-            f"{layer}: {what} is one integer or {rank} of them, one per spatial axis, got {value!r}"
-        )
+        raise LayerError(f"{layer}: {what} is one integer or {rank} of them, one per spatial axis, got {value!r}")
     return tuple(positive(layer, what, item, least=least) for item in values)
 
 
@@ -46,9 +42,7 @@ def known_size(layer: str, x: NetworkVertex, axis: int) -> int:
     """The size of an axis that has to be known."""
     size = x.shape[axis]
     if size is None:
-        raise LayerError(
-            f"{layer}: axis {axis} of {x.name!r} has no known size; give the input a definite shape"
-        )
+        raise LayerError(f"{layer}: axis {axis} of {x.name!r} has no known size; give the input a definite shape")
     return size
 
 
@@ -56,9 +50,7 @@ def spatial_rank(layer: str, x: NetworkVertex) -> int:
     """How many spatial axes follow batch and channels."""
     rank = len(x.shape) - 2
     if not 1 <= rank <= 3:
-        raise LayerError(
-            f"{layer}: takes (batch, channels, 1 to 3 spatial axes), {x.name!r} has shape {x.shape}"
-        )
+        raise LayerError(f"{layer}: takes (batch, channels, 1 to 3 spatial axes), {x.name!r} has shape {x.shape}")
     return rank
 
 

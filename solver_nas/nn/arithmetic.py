@@ -15,12 +15,12 @@ from solver_nas.rules.primitives import concat as concat_labels
 from solver_nas.rules.primitives import elementwise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from solver_nas.labels import Tensor
     from solver_nas.nn.network import NetworkVertex
 
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda a, b: a + b,
     "subtract": lambda a, b: a - b,
     "multiply": lambda a, b: a * b,
@@ -38,9 +38,7 @@ def combine(x: NetworkVertex, other: object, kind: str, *, swapped: bool = False
         return x.model.add(kind, None, (other, x) if swapped else (x, other), {})
     if isinstance(other, int | float) and not isinstance(other, bool):
         return x.model.add(kind, None, (x,), {"constant": float(other), "swapped": swapped})
-    raise LayerError(
-        f"cannot {kind} vertex {x.name!r} and {other!r}: use a vertex of the same network or a number"
-    )
+    raise LayerError(f"cannot {kind} vertex {x.name!r} and {other!r}: use a vertex of the same network or a number")
 
 
 def add(vertices: Sequence[NetworkVertex], *, name: str | None = None) -> NetworkVertex:
@@ -53,9 +51,7 @@ def multiply(vertices: Sequence[NetworkVertex], *, name: str | None = None) -> N
     return _first(vertices, "multiply").model.add("multiply", name, vertices, {})
 
 
-def concat(
-    vertices: Sequence[NetworkVertex], *, axis: int | None = None, name: str | None = None
-) -> NetworkVertex:
+def concat(vertices: Sequence[NetworkVertex], *, axis: int | None = None, name: str | None = None) -> NetworkVertex:
     """Vertices one after the other.
 
     Args:

@@ -100,9 +100,7 @@ def enlarged(over: Window, extra: Sequence[int], sizes: Shape, layer: str) -> Sh
         LayerError: the padding cuts everything off.
     """
     result: list[int | None] = []
-    for size, more, step, reach, pads in zip(
-        sizes, extra, over.stride, over.reach, _cuts(over, layer), strict=True
-    ):
+    for size, more, step, reach, pads in zip(sizes, extra, over.stride, over.reach, _cuts(over, layer), strict=True):
         left = None if size is None else (size - 1) * step + reach + more - sum(pads)
         if left is not None and left < 1:
             raise LayerError(f"{layer}: padding {pads} leaves nothing of the output; use less of it")
@@ -134,9 +132,7 @@ def _forward(call: Call) -> Any:
     y = anp.transpose(y, order)
     full = tuple(
         (size - 1) * step + reach + more
-        for size, step, reach, more in zip(
-            positions, over.stride, over.reach, call["output_padding"], strict=True
-        )
+        for size, step, reach, more in zip(positions, over.stride, over.reach, call["output_padding"], strict=True)
     )
     cuts = zip(_cuts(over, call.vertex.name), full, strict=True)
     y = fold(y, full, over.stride, over.dilation)

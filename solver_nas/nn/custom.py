@@ -8,12 +8,11 @@ import numpy as np
 
 from solver_nas.errors import GraphError, LayerError
 from solver_nas.frontend import Handle
-from solver_nas.labels import Tensor
+from solver_nas.labels import Block, Tensor, Use
 from solver_nas.nn.forward import Call, forward
 from solver_nas.rules import Scope, Weight, rule
 from solver_nas.rules.merge import Meeting, Part
 from solver_nas.rules.primitives import concat, elementwise, fix, same
-from solver_nas.labels import Block, Use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -203,9 +202,7 @@ def _immutable(scope: Scope) -> Tensor:
 def _absorb(scope: Scope) -> Tensor:
     axis = scope.attribute("axis", int)
     shape = list(scope.inputs[0].shape)
-    inputs = [
-        ("in" if len(scope.inputs) == 1 else f"in{slot}", tensor) for slot, tensor in enumerate(scope.inputs)
-    ]
+    inputs = [("in" if len(scope.inputs) == 1 else f"in{slot}", tensor) for slot, tensor in enumerate(scope.inputs)]
     if len(scope.inputs) == 1:
         inputs.append(("in0", scope.inputs[0]))
     out = _bind(scope, inputs)
@@ -238,9 +235,7 @@ def _bind(scope: Scope, known: Sequence[tuple[str, Tensor]]) -> Part:
     return out if out is not None else Part((), ())
 
 
-def _bind_axis(
-    scope: Scope, weight: Weight, place: int, name: str | None, letters: dict[str, Part | None]
-) -> None:
+def _bind_axis(scope: Scope, weight: Weight, place: int, name: str | None, letters: dict[str, Part | None]) -> None:
     reason = scope.reason(f"axis {place} of parameter {weight.role!r} is declared as {name!r}")
     fresh = name not in letters
     if name is None:

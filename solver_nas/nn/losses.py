@@ -23,9 +23,7 @@ def mse(output: Any, target: Array) -> Any:
         LayerError: two shapes.
     """
     if output.shape != target.shape:
-        raise LayerError(
-            f"mse: the output has shape {output.shape}, y has shape {target.shape}; they must be equal"
-        )
+        raise LayerError(f"mse: the output has shape {output.shape}, y has shape {target.shape}; they must be equal")
     # Targets may be integers or booleans, which would turn 32-bit outputs into 64-bit ones.
     return anp.mean((output - target.astype(output.dtype)) ** 2)
 

@@ -16,11 +16,11 @@ from solver_nas.nn.forward import evaluate
 from solver_nas.rules import Scope, Tape, label, label_vertex, rule
 
 if TYPE_CHECKING:
-    import networkx as nx
     from collections.abc import Mapping, Sequence
 
     from solver_nas.frontend import Array
-    from solver_nas.labels import Labels, Shape
+    from solver_nas.graph import Digraph
+    from solver_nas.labels import Labels
     from solver_nas.nn.observe import Observer
 
 
@@ -63,7 +63,7 @@ class Network(Model):
         return self._state[0]
 
     @property
-    def digraph(self) -> nx.MultiDiGraph[str]:
+    def digraph(self) -> Digraph:
         """The present structure as a networkx graph; edge keys are input slots. Not to be changed."""
         return self.graph.digraph
 
@@ -134,7 +134,7 @@ class Network(Model):
             The input's handle. Its size never changes.
         """
         shape = (size,) if isinstance(size, int) else tuple(size)
-        if any(s is not None and (not isinstance(s, int | np.integer) or s < 1) for s in shape):
+        if any(s is not None and (not isinstance(s, int | np.integer) or s < 1) for s in list[Any](shape)):
             raise LayerError(f"input {name!r}: sizes are positive integers or None, got {size!r}")
         place = 0 if axis is None else axis
         return self.add("input", name, (), {"shape": shape, "axis": place if shape else None})
@@ -182,9 +182,7 @@ class Network(Model):
         name = self._free_name(kind) if name is None else name
         ports = tuple(Port(self._mine(handle).name) for handle in inputs)
         store = {f"{name}.{role}": np.asarray(array, self.dtype) for role, array in (arrays or {}).items()}
-        parameters = {
-            role: Parameter(f"{name}.{role}", store[f"{name}.{role}"].shape) for role in (arrays or {})
-        }
+        parameters = {role: Parameter(f"{name}.{role}", store[f"{name}.{role}"].shape) for role in (arrays or {})}
         for role, key in (keys or {}).items():
             parameters[role] = Parameter(key, self.arrays[key].shape)
         vertex = Vertex(name, kind, ports, dict(attributes or {}), parameters)
@@ -205,7 +203,7 @@ class Network(Model):
             number += 1
         return f"{kind}_{number}"
 
-    def _mine(self, handle: Handle) -> Handle:
+    def _mine(self, handle: object) -> Handle:
         if not isinstance(handle, Handle) or handle.model is not self:
             raise GraphError(f"{handle!r} is not a vertex of this network")
         self.graph.vertex(handle.name)
@@ -259,7 +257,8 @@ class Network(Model):
         names = [vertex.name for vertex in self.graph.vertices if vertex.kind == "input"]
         if len(inputs) + len(named) != len(names) or not set(named) <= set(names[len(inputs) :]):
             raise LayerError(
-                f"the network takes {len(names)} inputs {names}, got {len(inputs)} by position and {sorted(named)} by name"
+                f"the network takes {len(names)} inputs {names}, got {len(inputs)} by position "
+                f"and {sorted(named)} by name"
             )
         fed = {name: np.asarray(x) for name, x in (*zip(names, inputs, strict=False), *named.items())}
         for name, x in fed.items():
@@ -268,9 +267,7 @@ class Network(Model):
             if x.ndim not in (len(shape), len(shape) + 1) or any(
                 want is not None and want != got for want, got in zip(shape, sample, strict=True)
             ):
-                raise LayerError(
-                    f"input {name!r} takes arrays of shape (batch, {str(shape)[1:]}, got {x.shape}"
-                )
+                raise LayerError(f"input {name!r} takes arrays of shape (batch, {str(shape)[1:]}, got {x.shape}")
         return fed
 
     # -- changing ------------------------------------------------------------------------------
@@ -279,9 +276,7 @@ class Network(Model):
         """What a new entry of a parameter starts with; `None` for a weight."""
         return self._fills.get(self.graph.vertex(vertex).parameters[role].key)
 
-    def commit(
-        self, graph: Graph, arrays: Mapping[str, Array], moved: Mapping[str, NDArray[np.intp]]
-    ) -> None:
+    def commit(self, graph: Graph, arrays: Mapping[str, Array], moved: Mapping[str, NDArray[np.intp]]) -> None:
         """Take over a new structure and new arrays in a single assignment."""
         observers = {
             name: observer.select(moved[name]) if name in moved else observer
@@ -322,7 +317,15 @@ class Network(Model):
 class NetworkVertex(Handle):
     """A vertex of a NumPy network; `+ - * /` and unary minus make new ones."""
 
-    model: Network
+    def __init__(self, model: Network, name: str) -> None:
+        """Only for networks; callers get vertices from `net[name]`."""
+        super().__init__(model, name)
+        self._network = model
+
+    @property
+    def model(self) -> Network:
+        """The network that the vertex belongs to."""
+        return self._network
 
     @property
     def op(self) -> Operation:
@@ -413,18 +416,14 @@ class Operation:
         if role in vertex.attributes:
             return vertex.attributes[role]
         known = ", ".join([*vertex.parameters, *vertex.attributes])
-        raise AttributeError(
-            f"vertex {self._name!r} ({vertex.kind}) has no {role!r}; it has {known or 'nothing'}"
-        )
+        raise AttributeError(f"vertex {self._name!r} ({vertex.kind}) has no {role!r}; it has {known or 'nothing'}")
 
     def __setattr__(self, role: str, value: Any) -> None:
         """Replace an array by one of the same shape."""
         vertex = self._vertex
         if role not in vertex.parameters:
             known = ", ".join(vertex.parameters) or "none"
-            raise AttributeError(
-                f"vertex {self._name!r} ({vertex.kind}) has no array {role!r}; it has {known}"
-            )
+            raise AttributeError(f"vertex {self._name!r} ({vertex.kind}) has no array {role!r}; it has {known}")
         array = np.array(value, self._model.dtype)
         shape = vertex.parameters[role].shape
         if array.shape != shape:

@@ -259,8 +259,7 @@ class ActivationContribution(NetworkVertex):
         super().__init__(vertex.model, vertex.name)
         if not 0 < smoothing <= 1:
             raise LayerError(
-                f"vertex {vertex.name!r}: smoothing is the weight of the newest value, in (0, 1], "
-                f"got {smoothing}"
+                f"vertex {vertex.name!r}: smoothing is the weight of the newest value, in (0, 1], got {smoothing}"
             )
         if not vertex.nout:
             raise LayerError(f"vertex {vertex.name!r} ({vertex.kind}) has no neurons to watch")

@@ -13,7 +13,7 @@ from solver_nas.errors import LayerError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from solver_nas.apply import Plan
+    from solver_nas.change import Plan
     from solver_nas.frontend import Array
 
 
@@ -63,13 +63,9 @@ class Optimiser(ABC):
             plan: what was applied, such as `delta_nout(...).plan`.
         """
         places = range(max((len(memory.moments) for memory in self.state.values()), default=0))
-        moved = [
-            plan.follow({key: memory.moments[place] for key, memory in self.state.items()})
-            for place in places
-        ]
+        moved = [plan.follow({key: memory.moments[place] for key, memory in self.state.items()}) for place in places]
         self.state = {
-            key: Memory(memory.steps, tuple(moments[key] for moments in moved))
-            for key, memory in self.state.items()
+            key: Memory(memory.steps, tuple(moments[key] for moments in moved)) for key, memory in self.state.items()
         }
 
     def advance(

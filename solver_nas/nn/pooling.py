@@ -89,9 +89,7 @@ def _pool(
     if over.padding != "same":
         for pads, reach in zip(over.padding, over.reach, strict=True):
             if max(pads) >= reach:
-                raise LayerError(
-                    f"{layer}: padding {pads} lets a window of {reach} see nothing but padding; use less"
-                )
+                raise LayerError(f"{layer}: padding {pads} lets a window of {reach} see nothing but padding; use less")
     over.positions(x.shape[2:], layer)
     attributes = {"kernel": over.kernel, **over.attributes, **extra}
     return x.model.add(kind, name, (x,), attributes)

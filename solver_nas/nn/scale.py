@@ -38,9 +38,7 @@ def bias(x: NetworkVertex, *, axis: int | None = None, name: str | None = None) 
     return _per_channel("bias", x, axis, name, start=0.0)
 
 
-def _per_channel(
-    kind: str, x: NetworkVertex, axis: int | None, name: str | None, *, start: float
-) -> NetworkVertex:
+def _per_channel(kind: str, x: NetworkVertex, axis: int | None, name: str | None, *, start: float) -> NetworkVertex:
     layer = title(kind, name)
     axis = neuron_axis(layer, x, axis)
     arrays = {kind: np.full(known_size(layer, x, axis), start)}

@@ -84,9 +84,7 @@ def transpose(x: NetworkVertex, order: Sequence[int], *, name: str | None = None
     layer, rank = title("transpose", name), len(x.shape)
     order = tuple(order)
     if not order or order[0] != 0 or len(order) != rank:
-        raise LayerError(
-            f"{layer}: order names all {rank} axes of {x.name!r}, the batch (0) first, got {order}"
-        )
+        raise LayerError(f"{layer}: order names all {rank} axes of {x.name!r}, the batch (0) first, got {order}")
     places = tuple(axis_from_end(layer, x, axis) for axis in order[1:])
     if len(set(places)) < rank - 1:
         raise LayerError(f"{layer}: order {order} names an axis twice")

@@ -62,9 +62,7 @@ def split(
     )
 
 
-def take(
-    x: NetworkVertex, index: Sequence[int], *, axis: int | None = None, name: str | None = None
-) -> NetworkVertex:
+def take(x: NetworkVertex, index: Sequence[int], *, axis: int | None = None, name: str | None = None) -> NetworkVertex:
     """Positions of an axis, in any order and with repetitions; the list follows the neurons that are left.
 
     Args:

@@ -112,9 +112,7 @@ def fit(
     return history
 
 
-def calibrate(
-    net: Network, x: Inputs, *, batch_size: int | None = None, progress: bool | None = None
-) -> None:
+def calibrate(net: Network, x: Inputs, *, batch_size: int | None = None, progress: bool | None = None) -> None:
     """Gather `ActivationStatistics` of every vertex whose neurons have a worth, replacing earlier ones.
 
     These are the vertices that make neurons with parameters of their own, those whose output other
@@ -132,9 +130,7 @@ def calibrate(
     fed, _, samples = _data(net, x, None)
     size = _CHUNK if batch_size is None else batch_size
     wanted = worth_watching(net)
-    gathered = {
-        name: ActivationStatistics.empty(net[name].nout, pairs=pairs) for name, pairs in wanted.items()
-    }
+    gathered = {name: ActivationStatistics.empty(net[name].nout, pairs=pairs) for name, pairs in wanted.items()}
     rng = np.random.default_rng(0)  # nothing is drawn from it outside training
     starts = range(0, samples, size)
     with show_progress("gathering statistics", len(starts), show=progress) as advance:
@@ -161,9 +157,7 @@ def _step(
 ) -> float:
     """One step; its last statements replace what it changes."""
     watched = {
-        name: seen
-        for name in net.observers
-        if name in net and (seen := observed(net[name]).contribution) is not None
+        name: seen for name in net.observers if name in net and (seen := observed(net[name]).contribution) is not None
     }
     due = [name for name, seen in watched.items() if seen.due(seen.steps)]
     key = tuple(array.shape for array in batch.values())
@@ -219,9 +213,7 @@ def _plain(value: Any) -> Any:
 def _forgotten(net: Network) -> dict[str, Observations]:
     """The observers of a network without their statistics."""
     return {
-        name: replace(seen, statistics=None)
-        for name, seen in net.observers.items()
-        if isinstance(seen, Observations)
+        name: replace(seen, statistics=None) for name, seen in net.observers.items() if isinstance(seen, Observations)
     }
 
 

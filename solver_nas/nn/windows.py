@@ -154,9 +154,7 @@ def _unfold(x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], dilation
     return result
 
 
-def _fold(
-    windows: Array, sizes: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
-) -> Array:
+def _fold(windows: Array, sizes: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]) -> Array:
     rank = len(sizes)
     positions, kernel = windows.shape[-2 * rank : -rank], windows.shape[-rank:]
     result = np.zeros((*windows.shape[: -2 * rank], *sizes), windows.dtype)

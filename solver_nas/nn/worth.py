@@ -317,9 +317,7 @@ def _readings(model: Model) -> Iterator[_Reading]:
     """Everything that reads neurons with parameters of its own, and the outputs of the network."""
     graph, labels = model.graph, model.labels
     classes = _classes(labels)
-    ends = [port.vertex for port in graph.outputs] or [
-        name for name in graph.order if not graph.consumers(name)
-    ]
+    ends = [port.vertex for port in graph.outputs] or [name for name in graph.order if not graph.consumers(name)]
     for name in ends:
         if labels.tensors[Port(name)].blocks:
             yield _Reading(name, classes[_names(labels, name)])
@@ -372,8 +370,7 @@ def _needed(handle: Handle, found: _Found) -> list[_Reader]:
     readers = _readers(handle, found)
     if readers is None:
         raise UtilityError(
-            f"vertex {handle.name!r}: the activations of its readers were not recorded; "
-            "call nn.calibrate(net, x) first"
+            f"vertex {handle.name!r}: the activations of its readers were not recorded; call nn.calibrate(net, x) first"
         )
     return readers
 

@@ -80,9 +80,7 @@ class Meeting:
         if depth == 0:
             self._scope.tape.tie(block.levels[0], single.levels[0], self._reason)
         else:
-            self._scope.tape.product(
-                block.levels[depth - 1], single.levels[0], block.levels[depth], self._reason
-            )
+            self._scope.tape.product(block.levels[depth - 1], single.levels[0], block.levels[depth], self._reason)
 
     def whole(self, letter: Letter) -> None:
         """This axis cannot change: keep its neurons, or in a rectangle, keep every row whole."""

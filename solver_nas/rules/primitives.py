@@ -109,9 +109,7 @@ def reduce(scope: Scope, tensor: Tensor, axes: Sequence[int], *, keepdims: bool 
         blocks = meeting.blocks([f"gone {axis}" if axis in gone else letters[axis] for axis in range(rank)])
         return Tensor(tuple(1 if axis in gone else size for axis, size in enumerate(tensor.shape)), blocks)
     kept = [axis for axis in range(rank) if axis not in gone]
-    return Tensor(
-        tuple(tensor.shape[axis] for axis in kept), meeting.blocks([letters[axis] for axis in kept])
-    )
+    return Tensor(tuple(tensor.shape[axis] for axis in kept), meeting.blocks([letters[axis] for axis in kept]))
 
 
 def transpose(scope: Scope, tensor: Tensor, order: Sequence[int]) -> Tensor:
@@ -129,17 +127,13 @@ def take(scope: Scope, tensor: Tensor, axis: int, index: IntArray | slice) -> Te
     axis %= len(tensor.shape)
     size = tensor.shape[axis]
     if size is None:
-        raise scope.fail(
-            f"axis {axis} of the input has no known size, so that no positions can be taken from it"
-        )
+        raise scope.fail(f"axis {axis} of the input has no known size, so that no positions can be taken from it")
     positions = np.arange(size)[index]
     salt = _occurrence(positions)
     # Decided once: what is repeated before a change may stand there only once after it.
     repeated = bool(scope.tape.choose(scope.key("repeated"), int(salt.any())))
     blocks = tuple(
-        _take_block(scope, block, axis, positions, salt if repeated else None)
-        if axis in block.axes
-        else block
+        _take_block(scope, block, axis, positions, salt if repeated else None) if axis in block.axes else block
         for block in tensor.blocks
     )
     return Tensor((*tensor.shape[:axis], len(positions), *tensor.shape[axis + 1 :]), blocks)
@@ -363,9 +357,7 @@ def _sizes(scope: Scope, terms: Sequence[_Term], sizes: Mapping[str, int | None]
                 known[letter] = size
             elif size is not None and seen != size:
                 what = f"parameter {term.operand.role!r}" if isinstance(term.operand, Weight) else "an input"
-                raise scope.fail(
-                    f"{what} of shape {term.operand.shape} has size {size} where another has {seen}"
-                )
+                raise scope.fail(f"{what} of shape {term.operand.shape} has size {size} where another has {seen}")
     return known
 
 

@@ -132,9 +132,7 @@ def _merge(
     result = list(levels[:depth])
     for level in levels[depth + width - 1 :]:
         after = level.ndim - depth - width
-        spread = level.reshape(
-            *level.shape[: depth + width], *[1] * len(foreign), *level.shape[depth + width :]
-        )
+        spread = level.reshape(*level.shape[: depth + width], *[1] * len(foreign), *level.shape[depth + width :])
         if foreign:
             spread = mixed(spread, salt.reshape(*sizes, *[1] * after))
         order = [depth + [*mine, *foreign].index(axis) for axis in old]
@@ -180,16 +178,13 @@ def _split(
         for outer, inner_level in pairwise(chain[max(depth - 1, 0) :]):
             scope.tape.joint(outer, inner_level, reason)
     later = tuple(
-        later.reshape(*level.shape[:depth], *sizes, *later.shape[depth + 1 :])
-        for later in levels[depth + 1 :]
+        later.reshape(*level.shape[:depth], *sizes, *later.shape[depth + 1 :]) for later in levels[depth + 1 :]
     )
     if uniform:
         place = depth + count
         tail = prod(sizes[count:])
         later = tuple(
-            np.take(
-                array.reshape(*array.shape[:place], tail, *array.shape[depth + len(sizes) :]), 0, axis=place
-            )
+            np.take(array.reshape(*array.shape[:place], tail, *array.shape[depth + len(sizes) :]), 0, axis=place)
             for array in later
         )
     return [("new", axis) for axis in new[:count]], (*chain, *later)
@@ -213,8 +208,6 @@ def _groups(scope: Scope, tensor: Tensor, new: Shape) -> Groups:
     groups, (i, j) = _match(old, new)
     if i == len(old) and j == len(new):
         return _attached(groups, tensor)
-    if None not in (*old, *new):
-        raise scope.fail(f"{old} cannot be seen as {new}: the sizes do not match")
     mirrored, (back, front) = _match(old[i:][::-1], new[j:][::-1], known=True)
     last = len(old) - 1, len(new) - 1
     ending = [
@@ -222,9 +215,15 @@ def _groups(scope: Scope, tensor: Tensor, new: Shape) -> Groups:
         for left, right in reversed(mirrored)
     ]
     left, right = list(range(i, len(old) - back)), list(range(j, len(new) - front))
+    # What cannot be equal belongs to axes before it: (None, 6) seen as (None, 4) has another batch.
+    while groups and None not in (sizes := (_size(old, left), _size(new, right))) and len(set(sizes)) > 1:
+        before = groups.pop()
+        left, right = [*before[0], *left], [*before[1], *right]
     if bool(left) != bool(right) and groups:
         before = groups.pop()
         left, right = [*before[0], *left], [*before[1], *right]
+    if None not in (sizes := (_size(old, left), _size(new, right))) and len(set(sizes)) > 1:
+        raise scope.fail(f"{old} cannot be seen as {new}: the sizes do not match")
     return _attached([*groups, *([(left, right)] if left or right else []), *ending], tensor)
 
 

@@ -80,9 +80,7 @@ class Tape:
         elif key in self._replay.sources:
             made = self._replay.sources[key]
         else:
-            raise RuleError(
-                f"vertex {reason.vertex!r}: {reason.rule}: labels {key} did not exist before the change"
-            )
+            raise RuleError(f"vertex {reason.vertex!r}: {reason.rule}: labels {key} did not exist before the change")
         if made.shape != shape:
             raise RuleError(
                 f"vertex {reason.vertex!r}: {reason.rule}: {made.shape} neurons are there, the operation needs {shape}"
@@ -124,9 +122,7 @@ class Tape:
 
     def joint(self, rows: Neurons, cells: Neurons, reason: Reason) -> None:
         """Every living row keeps equally many cells; `cells` has one axis more than `rows`."""
-        self._joints.append(
-            Joint(rows["label"].reshape(-1), cells["label"].reshape(-1, cells.shape[-1]), reason)
-        )
+        self._joints.append(Joint(rows["label"].reshape(-1), cells["label"].reshape(-1, cells.shape[-1]), reason))
 
     def product(self, rows: Neurons, columns: Neurons, cells: Neurons, reason: Reason) -> None:
         """A cell lives iff its row and its column do."""
@@ -139,15 +135,13 @@ class Tape:
             )
         )
 
-    def parameter(
-        self, key: str, view: tuple[int, ...], storage: tuple[tuple[int, ...], ...], reason: Reason
-    ) -> None:
+    def parameter(self, key: str, view: tuple[int, ...], storage: tuple[tuple[int, ...], ...], reason: Reason) -> None:
         """Announce a parameter before its axes are bound."""
         record = self._parameters.setdefault(key, _ParameterRecord(view, storage))
         if record.view != view:
             raise RuleError(
-                f"vertex {reason.vertex!r} sees parameter {key!r} as {view}, another vertex that shares it as "
-                f"{record.view}; a shared parameter needs one view"
+                f"vertex {reason.vertex!r} sees parameter {key!r} as {view}, another vertex that shares it "
+                f"as {record.view}; a shared parameter needs one view"
             )
 
     def bind(self, key: str, use: Use, reason: Reason) -> None:

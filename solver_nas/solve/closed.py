@@ -43,7 +43,7 @@ def solve_single(bucket: Bucket, sizes: Sequence[Count], wishes: Sequence[Wish])
         kept = best_kept(min(total, size)) if grows else size
         if kept > size or kept < least:
             continue
-        cost = (*_deviation(wishes, size), -float(gain[kept]), -kept, size - kept)
+        cost: tuple[float, ...] = (*_deviation(wishes, size), -float(gain[kept]), -kept, size - kept)
         if best is None or cost < best[0]:
             best = (cost, kept, size - kept)
     if best is None:

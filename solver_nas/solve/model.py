@@ -85,9 +85,10 @@ class CountModel:
         return True if bucket < 0 else self.kept[bucket]
 
     def _rectangle(self, rectangle: Rectangle, most: int) -> None:
-        widest = max(count.constant + sum(
-            often * len(self.part.buckets[b].classes) for b, often in count.keep.items()
-        ) for count in rectangle.cells)
+        widest = max(
+            count.constant + sum(often * len(self.part.buckets[b].classes) for b, often in count.keep.items())
+            for count in rectangle.cells
+        )
         columns = self.model.new_int_var(1, widest + most, "")
         for row, count in zip(rectangle.rows, rectangle.cells, strict=True):
             cells = self.expression(count)
@@ -140,8 +141,11 @@ class Search:
         left = self.deadline - time.perf_counter()
         self.solver.parameters.max_time_in_seconds = max(left, 1e-3)
         if self.kept:
-            self.model.clear_hints()
-            pairs = [*zip(self.counts.kept, self.kept, strict=True), *zip(self.counts.new, self.new, strict=True)]
+            self.model.clear_hints()  # type: ignore[no-untyped-call]  # untyped in OR-tools
+            pairs = [
+                *zip(self.counts.kept, self.kept, strict=True),
+                *zip(self.counts.new, self.new, strict=True),
+            ]
             for variable, value in pairs:
                 self.model.add_hint(variable, value)
         status = _STATUS[self.solver.solve(self.model)]

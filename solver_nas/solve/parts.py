@@ -60,8 +60,10 @@ def parts(problem: Problem) -> list[Part]:
         *(_of_rectangle(rectangle) for rectangle in problem.rectangles),
         *(_of_shared(shared) for shared in problem.shared),
     ]
-    for slot in range(len(problem.slots)):
-        hubs.append({number for number, bucket in enumerate(problem.buckets) if bucket.slot == slot})
+    hubs += [
+        {number for number, bucket in enumerate(problem.buckets) if bucket.slot == slot}
+        for slot in range(len(problem.slots))
+    ]
     component = _components(len(problem.buckets), hubs)
     members: dict[int, list[int]] = {}
     for bucket, which in enumerate(component):
@@ -98,9 +100,7 @@ def _of_shared(shared: SharedColumns) -> set[int]:
 def _part(problem: Problem, numbers: tuple[int, ...], *, everything: bool = False) -> Part:
     inside = set(numbers)
     bucket_at = {number: place for place, number in enumerate(numbers)}
-    slots = tuple(
-        slot for slot in range(len(problem.slots)) if any(problem.buckets[n].slot == slot for n in numbers)
-    )
+    slots = tuple(slot for slot in range(len(problem.slots)) if any(problem.buckets[n].slot == slot for n in numbers))
     slot_at = {slot: place for place, slot in enumerate(slots)}
 
     def count(outer: Count) -> Count:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ortools.linear_solver import pywraplp
+from ortools.linear_solver import pywraplp  # type: ignore[import-untyped]  # OR-tools ships no types for it
 
 from solver_nas.solve.model import most_new
 
@@ -121,7 +121,10 @@ class Prices:
     def _price_out(self) -> tuple[float, list[FloatArray]]:
         """The bound, and for every bucket and count what it gains after paying."""
         prices = np.where(
-            [(p > 0 and math.isinf(r.high)) or (p < 0 and math.isinf(r.low)) for p, r in zip(self._prices, self._rows, strict=True)],
+            [
+                (p > 0 and math.isinf(r.high)) or (p < 0 and math.isinf(r.low))
+                for p, r in zip(self._prices, self._rows, strict=True)
+            ],
             0.0,
             self._prices,
         )
@@ -182,4 +185,3 @@ def inside(windows: Sequence[Window], others: Sequence[Window]) -> bool:
 def hull(windows: Sequence[Window], others: Sequence[Window]) -> list[Window]:
     """The smallest windows that contain both."""
     return [(min(a, c), max(b, d)) for (a, b), (c, d) in zip(windows, others, strict=True)]
-

@@ -40,7 +40,7 @@ def scaled(utilities: Sequence[FloatArray]) -> Scaled:
     exact = _integral(every, top)
     low = min(0, top) if exact else top
     # The coarsest unit that represents everything exactly keeps the integers small.
-    bits = low + bisect_left(range(low, top), True, key=lambda unit: _integral(every, unit))  # noqa: FBT003 - its key
+    bits = low + bisect_left(range(low, top), True, key=lambda unit: _integral(every, unit))
     values = tuple(np.rint(np.ldexp(utility, bits)).astype(np.int64) for utility in utilities)
     unit = float(np.ldexp(1.0, -bits))
     return Scaled(values, unit, 0.0 if exact else unit * len(every))

@@ -1,4 +1,4 @@
-"""The law that every layer obeys: the changed network computes what the old one does without the neurons that went."""
+"""The law of all layers: the changed network computes what the old one does without the neurons that went."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from solver_nas.apply import Plan
+    from solver_nas.change import Plan
     from solver_nas.frontend import Array
     from solver_nas.labels import Block, Labels
     from solver_nas.nn.network import Network
 
 
 def check_masked(net: Network, plan: Plan, inputs: Mapping[str, Array], *, tolerance: float = 1e-10) -> float:
-    """Assert that a change equals masking: old neurons compute what they do in the old network without those that go.
+    """Assert that a change equals masking: neurons compute what they do in the old network without those that go.
 
     New neurons must make no difference to them: their outgoing weights are zero.
 

@@ -88,9 +88,7 @@ def sources(steps: list[Step]) -> list[int]:
     return [place for place, step in enumerate(steps) if step.kind in ("source", "grouped")]
 
 
-def judge(
-    steps: list[Step], wishes: list[Wanted], utility: list[NDArray[np.float64]], most_new: int
-) -> Verdict:
+def judge(steps: list[Step], wishes: list[Wanted], utility: list[NDArray[np.float64]], most_new: int) -> Verdict:
     """Try every selection.
 
     Args:
@@ -129,9 +127,7 @@ def verdict(
     worth = sum((k * u).sum(1) for k, u in zip(tables.kept, utility, strict=True))
     keep = sum(k.sum(1) for k in tables.kept)
     insert = sum(n.sum(1) for n in tables.new)
-    keys = np.stack([deviation, short, -np.asarray(worth), -np.asarray(keep), np.asarray(insert)], 1).astype(
-        float
-    )
+    keys = np.stack([deviation, short, -np.asarray(worth), -np.asarray(keep), np.asarray(insert)], 1).astype(float)
     best = min(map(tuple, keys[valid].tolist()))
     return Verdict(best, len(kept))
 

@@ -70,9 +70,7 @@ def _image(middle: Callable[[NetworkVertex], NetworkVertex], channels: int = 6) 
     return build
 
 
-def _spatial(
-    sizes: tuple[int, ...], middle: Callable[[NetworkVertex], NetworkVertex]
-) -> Callable[[int], Network]:
+def _spatial(sizes: tuple[int, ...], middle: Callable[[NetworkVertex], NetworkVertex]) -> Callable[[int], Network]:
     """A layer between two 1x1 convolutions over one to three axes."""
 
     def build(seed: int) -> Network:
@@ -182,9 +180,7 @@ _IMAGES: Mapping[str, Callable[[NetworkVertex], NetworkVertex]] = {
         x, 7, 2, stride=2, dilation=2, padding=1, bias=False, name="layer"
     ),
     "convolution, same padding": lambda x: nn.conv(x, 7, (3, 2), padding="same", name="layer"),
-    "transposed convolution": lambda x: nn.conv_transpose(
-        x, 5, 3, stride=2, padding=1, output_padding=1, name="layer"
-    ),
+    "transposed convolution": lambda x: nn.conv_transpose(x, 5, 3, stride=2, padding=1, output_padding=1, name="layer"),
     "max pool": lambda x: nn.max_pool(x, 3, stride=2, padding=1, name="layer"),
     "mean pool": lambda x: nn.avg_pool(x, 2, padding=1, count_padding=False, name="layer"),
     "batch norm": lambda x: nn.batch_norm(x, name="layer"),
@@ -228,9 +224,7 @@ _SEQUENCES: Mapping[str, Callable[[NetworkVertex], NetworkVertex]] = {
 
 _ATTENTION: Mapping[str, Callable[[NetworkVertex], NetworkVertex]] = {
     "attention": lambda x: nn.attention(x, num_heads=2, head_dim=4, value_dim=3, name="layer"),
-    "attention, causal, without bias": lambda x: nn.attention(
-        x, num_heads=3, causal=True, bias=False, name="layer"
-    ),
+    "attention, causal, without bias": lambda x: nn.attention(x, num_heads=3, causal=True, bias=False, name="layer"),
     "attention, grouped": lambda x: nn.attention(x, num_heads=6, kv_heads=3, head_dim=2, name="layer"),
     "attention to another sequence": _cross_attention,
 }

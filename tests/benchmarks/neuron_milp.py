@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +36,7 @@ class Program:
         self.entries: list[tuple[int, int, float]] = []
         self.bounds: list[tuple[float, float]] = []
 
-    def variables(self, count: int, high: float, cost: Sequence[float] | float, *, whole: bool) -> np.ndarray:
+    def variables(self, count: int, high: float, cost: np.ndarray | float, *, whole: bool) -> np.ndarray:
         """Add variables between 0 and `high`; their numbers."""
         first = len(self.low)
         self.low += [0.0] * count
@@ -101,7 +102,7 @@ def main() -> None:
         program.row([(int(v), 1.0) for v in (*kept[-1], *place)], width, np.inf)
         for n, p in zip(new[-1], place, strict=True):
             program.row([(int(n), 1.0), (int(p), -20.0 * width)], -np.inf, 0)
-        for before, after in zip(place[:-1], place[1:], strict=True):
+        for before, after in pairwise(place):
             program.row([(int(after), 1.0), (int(before), -1.0)], -np.inf, 0)
         wanted = width + delta if vertex == len(widths) - 1 else None
         program.row(size, *(1, np.inf) if wanted is None else (wanted, wanted))

@@ -15,14 +15,14 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from solver_nas.graph import Graph, Parameter, Port, Vertex
 from solver_nas.plan import draw
 from solver_nas.problem import pose
-from solver_nas.requests import output_targets, relaxed
+from solver_nas.requests import output_targets
 from solver_nas.rules import label
 from solver_nas.solve import certify, select, solve
 
@@ -74,8 +74,7 @@ def concatenated(neurons: int) -> tuple[Graph, str]:
     branches = 16
     unit = max(1, neurons // (branches * (branches + 1)))
     vertices = [given(16)]
-    for place in range(branches):
-        vertices.append(dense(f"branch{place}", "in", 16, unit * (place + 1)))
+    vertices += [dense(f"branch{place}", "in", 16, unit * (place + 1)) for place in range(branches)]
     vertices.append(Vertex("joined", "concat", tuple(Port(f"branch{b}") for b in range(branches)), {"axis": -1}))
     width = unit * branches * (branches + 1) // 2
     return Graph([*vertices, dense("head", "joined", width, 10)]), "joined"
@@ -107,7 +106,7 @@ NETWORKS: dict[str, Callable[[int], tuple[Graph, str]]] = {
 }
 
 
-def planned(graph: Graph, name: str, delta: Delta, utility: dict[str, np.ndarray]) -> dict[str, object]:
+def planned(graph: Graph, name: str, delta: Delta, utility: dict[str, np.ndarray]) -> dict[str, Any]:
     """Plan one change from the bare graph, with the time of every phase in seconds."""
     clock = [time.perf_counter()]
     labels = label(graph)
@@ -130,7 +129,7 @@ def planned(graph: Graph, name: str, delta: Delta, utility: dict[str, np.ndarray
     }
 
 
-def measure(kind: str, neurons: int, *, insert: bool, repeats: int, seed: int = 0) -> dict[str, object]:
+def measure(kind: str, neurons: int, *, insert: bool, repeats: int, seed: int = 0) -> dict[str, Any]:
     """The median of several plans of one kind and size."""
     graph, name = NETWORKS[kind](neurons)
     labels = label(graph)
@@ -141,29 +140,34 @@ def measure(kind: str, neurons: int, *, insert: bool, repeats: int, seed: int = 
     delta: Delta = step if insert else -step
     runs = [planned(graph, name, delta, utility) for _ in range(repeats)]
     middle = {
-        phase: statistics.median(run["seconds"][phase] for run in runs)  # type: ignore[index] - a dict of floats
+        phase: statistics.median(run["seconds"][phase] for run in runs)
         for phase in ("label", "pose", "solve", "plan", "total")
     }
     count = sum(len(tensor.neurons) for tensor in labels.tensors.values())
     return {**runs[0], "seconds": middle, "network": kind, "neurons": count, "insert": insert}
 
 
-def baseline(width: int, vertices: int, delta: int, seconds: float) -> dict[str, object]:
+def baseline(width: int, vertices: int, delta: int, seconds: float) -> dict[str, Any]:
     """The neuron-by-neuron program for a stage of vertices that all have to agree, in a process of its own."""
-    command = [sys.executable, "-m", "tests.benchmarks.neuron_milp", *map(str, (width, vertices, delta, seconds))]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks.neuron_milp",
+        *map(str, (width, vertices, delta, seconds)),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: dict[str, object] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-def stage(width: int, vertices: int, delta: int, seed: int = 0) -> dict[str, object]:
+def stage(width: int, vertices: int, delta: int, seed: int = 0) -> dict[str, Any]:
     """The same stage with this library: layers whose outputs are all summed."""
     names = [f"layer{place}" for place in range(vertices - 1)]
     graph = Graph([given(16), *(dense(n, "in", 16, width) for n in names), total(*names, into="sum")])
     rng = np.random.default_rng(seed)
     utility = {name: rng.random(width) for name in [*names, "sum"]}
     runs = [planned(graph, "sum", delta, utility) for _ in range(REPEATS)]
-    runs.sort(key=lambda run: run["seconds"]["total"])  # type: ignore[index, no-any-return] - a dict of floats
+    runs.sort(key=lambda run: run["seconds"]["total"])
     return runs[len(runs) // 2]
 
 
@@ -175,8 +179,13 @@ def main() -> None:
     parser.add_argument("--milp-seconds", type=float, default=120.0, help="time limit of the baseline")
     parser.add_argument("--no-milp", action="store_true", help="leave the baseline out")
     options = parser.parse_args()
-    print(f"Python {platform.python_version()}, numpy {np.__version__}, {platform.machine()}, median of {options.repeats}")
-    print(f"{'network':<9} {'neurons':>9} {'':>6} {'label':>9} {'pose':>9} {'solve':>9} {'plan':>9} {'total':>9}  counts gap")
+    print(
+        f"Python {platform.python_version()}, numpy {np.__version__}, {platform.machine()}, median of {options.repeats}"
+    )
+    print(
+        f"{'network':<9} {'neurons':>9} {'':>6} "
+        f"{'label':>9} {'pose':>9} {'solve':>9} {'plan':>9} {'total':>9}  counts gap"
+    )
     for kind in NETWORKS:
         neurons = 1000
         while neurons <= options.largest:
@@ -188,7 +197,7 @@ def main() -> None:
         _against_milp(options.milp_seconds)
 
 
-def _line(row: dict[str, object]) -> str:
+def _line(row: dict[str, Any]) -> str:
     seconds = row["seconds"]
     assert isinstance(seconds, dict)
     times = " ".join(f"{1000 * seconds[phase]:7.1f}ms" for phase in ("label", "pose", "solve", "plan", "total"))
@@ -202,10 +211,10 @@ def _against_milp(limit: float) -> None:
     print(f"\nresidual stage, {width * vertices:,} neurons, against one variable per neuron (HiGHS, own process)")
     for delta in (-64, 64):
         ours, theirs = stage(width, vertices, delta), baseline(width, vertices, delta, limit)
-        mine, other = float(ours["seconds"]["total"]), float(str(theirs["seconds"]))  # type: ignore[index] - a dict
+        mine, other = float(ours["seconds"]["total"]), float(str(theirs["seconds"]))
         print(
-            f"  {delta:+d}: {1000 * mine:.1f} ms, utility {ours['objective']:.6f} ({ours['status']}); HiGHS {other:.2f} s, "
-            f"utility {float(str(theirs['objective'])):.6f} ({theirs['status']}); ratio {other / mine:,.0f}"
+            f"  {delta:+d}: {1000 * mine:.1f} ms, utility {ours['objective']:.6f} ({ours['status']}); "
+            f"HiGHS {other:.2f} s, utility {float(str(theirs['objective'])):.6f} ({theirs['status']}); ratio {other / mine:,.0f}"
         )
 
 

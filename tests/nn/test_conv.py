@@ -43,9 +43,7 @@ def convolved(x: Array, v: nn.NetworkVertex, stride: int, before: int, dilation:
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize(("groups", "channels", "filters"), [(1, 2, 3), (2, 4, 6), (3, 3, 3), (3, 3, 6)])
 @pytest.mark.parametrize(("stride", "padding", "dilation"), [(1, 0, 1), (2, 1, 1), (3, 2, 2)])
-def test_values(
-    rank: int, groups: int, channels: int, filters: int, stride: int, padding: int, dilation: int
-) -> None:
+def test_values(rank: int, groups: int, channels: int, filters: int, stride: int, padding: int, dilation: int) -> None:
     net = nn.Network()
     kernel = (3, 2, 1)[:rank]
     v = nn.conv(

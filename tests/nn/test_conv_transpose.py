@@ -14,13 +14,10 @@ Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 SIZES = {1: (5,), 2: (4, 3), 3: (3, 2, 3)}
 
 
-def scattered(
-    x: Array, v: nn.NetworkVertex, stride: int, cut: int, extra: int, dilation: int, groups: int
-) -> Array:
+def scattered(x: Array, v: nn.NetworkVertex, stride: int, cut: int, extra: int, dilation: int, groups: int) -> Array:
     weight, bias = v.parameters["weight"], v.parameters["bias"]
     sizes = [
-        (n - 1) * stride + dilation * (k - 1) + 1 + extra
-        for n, k in zip(x.shape[2:], weight.shape[2:], strict=True)
+        (n - 1) * stride + dilation * (k - 1) + 1 + extra for n, k in zip(x.shape[2:], weight.shape[2:], strict=True)
     ]
     inside, outside = len(weight) // groups, weight.shape[1]
     y = np.zeros((len(x), groups * outside, *sizes))

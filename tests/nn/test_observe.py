@@ -16,9 +16,7 @@ from solver_nas.nn.observe import GRAM_LIMIT, Contribution, Every, Floats, by_ne
 FLOATS = st.floats(-8, 8, width=16)
 
 
-@given(
-    rows=arrays(np.float64, st.tuples(st.integers(1, 9), st.just(3)), elements=FLOATS), cut=st.integers(0, 9)
-)
+@given(rows=arrays(np.float64, st.tuples(st.integers(1, 9), st.just(3)), elements=FLOATS), cut=st.integers(0, 9))
 def test_statistics_of_parts_are_those_of_the_whole(rows: Floats, cut: int) -> None:
     parts = nn.ActivationStatistics.empty(3).seen(rows[:cut]).seen(rows[cut:])
     assert parts.count == len(rows)
@@ -53,9 +51,7 @@ def test_statistics_are_read_only() -> None:
 
 
 def test_contribution_weighs_the_newest_value_by_the_smoothing() -> None:
-    first = Contribution(smoothing=0.25).seen(
-        np.array([[1.0, -2.0], [3.0, 0.0]]), np.array([[2.0, 1.0], [-2.0, 5.0]])
-    )
+    first = Contribution(smoothing=0.25).seen(np.array([[1.0, -2.0], [3.0, 0.0]]), np.array([[2.0, 1.0], [-2.0, 5.0]]))
     assert first.metric is not None
     assert first.metric.tolist() == [(2 + 6) / 2, (2 + 0) / 2]
     second = first.seen(np.array([[8.0, 1.0]]), np.array([[1.0, 9.0]]))

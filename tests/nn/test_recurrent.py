@@ -30,9 +30,7 @@ def walked(kind: str, p: Any, x: Any) -> Any:
         following = np.zeros(UNITS)
         for unit in range(UNITS):
 
-            def gate(
-                number: int, unit: int = unit, step: Any = step, state: Any = state
-            ) -> tuple[float, float]:
+            def gate(number: int, unit: int = unit, step: Any = step, state: Any = state) -> tuple[float, float]:
                 row = number * UNITS + unit
                 given = sum(p["weight_ih"][row, i] * step[i] for i in range(len(step))) + p["bias_ih"][row]
                 own = sum(p["weight_hh"][row, i] * state[i] for i in range(UNITS)) + p["bias_hh"][row]

@@ -104,9 +104,7 @@ def test_magnitude_is_the_norm_of_incoming_weights_and_the_bias(seed: int) -> No
     np.testing.assert_allclose(nn.magnitude(net["hidden"]), np.linalg.norm(weight, axis=1) + np.abs(bias))
 
 
-@pytest.mark.parametrize(
-    "utility", [nn.magnitude, nn.activation_times_outgoing, nn.contribution, nn.default_utility]
-)
+@pytest.mark.parametrize("utility", [nn.magnitude, nn.activation_times_outgoing, nn.contribution, nn.default_utility])
 def test_a_vertex_without_own_neurons_is_worth_nothing(utility: Any) -> None:
     net = nn.Network()
     x = net.input("in", 3)
@@ -148,9 +146,7 @@ def test_a_neuron_made_by_both_sides_of_an_addition_is_shared() -> None:
     left, right = np.asarray(nn.contribution(a)), np.asarray(nn.contribution(b))
     np.testing.assert_allclose(left, right)
     whole = without(net, data, [], vertex="total")
-    alone = [
-        ((without(net, data, [j], vertex="total") - whole) ** 2).sum() / (whole**2).sum() for j in range(4)
-    ]
+    alone = [((without(net, data, [j], vertex="total") - whole) ** 2).sum() / (whole**2).sum() for j in range(4)]
     assert min(left + right) == pytest.approx(min(alone))
 
 
@@ -271,9 +267,7 @@ def alone(net: nn.Network, x: Any, vertex: str, axis: int, readers: list[str], g
     probe = np.zeros_like(values[vertex])
     probe[index] = -values[vertex][index]
     masked = evaluate(net.graph, net.arrays, {"in": x}, np.random.default_rng(0), probes={vertex: probe})
-    zero = evaluate(
-        net.graph, net.arrays, {"in": x}, np.random.default_rng(0), probes={vertex: -values[vertex]}
-    )
+    zero = evaluate(net.graph, net.arrays, {"in": x}, np.random.default_rng(0), probes={vertex: -values[vertex]})
     return float(
         sum(
             ((masked[reader] - values[reader]) ** 2).sum() / ((values[reader] - zero[reader]) ** 2).sum()
