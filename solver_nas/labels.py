@@ -92,6 +92,8 @@ class Tie:
 class Joint:
     """A rectangle: every row that lives keeps the same number (at least one) of its cells.
 
+    New columns come at the end of every row, and only where no row goes.
+
     Args:
         rows: labels, shape (rows,).
         cells: labels, shape (rows, columns); a row lives iff any of its cells does.
@@ -164,6 +166,7 @@ class Labels:
         joints: the rectangles.
         products: the rectangles with shared columns.
         pinned: what could not be resized, and why.
+        silent: labels whose new neurons have to start at zero, since they meet other new neurons in a product.
     """
 
     count: int
@@ -174,7 +177,8 @@ class Labels:
     ties: tuple[Tie, ...]
     joints: tuple[Joint, ...]
     products: tuple[Product, ...]
-    pinned: tuple[Reason, ...] = field(default=())
+    pinned: tuple[Reason, ...] = ()
+    silent: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def arrays(self) -> Iterator[tuple[Port, Neurons]]:
         """Every array of neurons in every tensor, level by level."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         SourceKey,
         Tensor,
         Tie,
+        Use,
     )
     from solver_nas.solve import Certificate, Selection
 
@@ -103,7 +104,7 @@ def draw(graph: Graph, labels: Labels, class_of: IntArray, selection: Selection,
         indices[port.vertex], sizes[port.vertex] = index, (len(tensor.neurons), len(index))
     arrays = {}
     for key, parameter in labels.parameters.items():
-        planned = _array_plan(parameter, relabelled.parameters[key], drawn.storage[key], moves, labels.count)
+        planned = _array_plan(parameter, relabelled.parameters[key], drawn.storage[key], moves, labels)
         if planned is not None:
             arrays[key] = planned
     return Blueprint(graph, after, arrays, sizes, indices, certificate, moves)
@@ -243,17 +244,39 @@ def _index(old: Neurons, new: Neurons, moves: Moves, old_labels: int, where: str
 
 
 def _array_plan(
-    before: ParameterLabels, after: ParameterLabels, shape: tuple[int, ...], moves: Moves, old_labels: int
+    before: ParameterLabels,
+    after: ParameterLabels,
+    shape: tuple[int, ...],
+    moves: Moves,
+    labels: Labels,
 ) -> ArrayPlan | None:
     picks: dict[int, Pick] = {}
+    old_labels, silent = labels.count, labels.silent
     for old, new in zip(before.uses, after.uses, strict=True):
+        rows = np.zeros(1, np.intp)
         for depth, axis in enumerate(old.axes):
-            if axis in picks:
-                continue
             index = _index(old.levels[depth], new.levels[depth], moves, old_labels, f"axis {axis} of a parameter")
             size = old.levels[depth].shape[-1]
+            _check_rows(index, rows, size)
+            rows = index
+            if axis in picks:
+                continue
             if len(index) == old.levels[depth].size and (index == np.arange(len(index))).all():
                 continue
             column = np.where(index < 0, -1, index % size).reshape(new.levels[depth].shape)
-            picks[axis] = Pick(axis, old.axes[:depth], column, old.role if depth == len(old.axes) - 1 else "follow")
+            picks[axis] = Pick(axis, old.axes[:depth], column, _role(old, depth, silent))
     return ArrayPlan(before.view, tuple(picks.values()), shape) if picks else None
+
+
+def _check_rows(index: NDArray[np.intp], rows: NDArray[np.intp], size: int) -> None:
+    """Every old cell has to stay in its row, since a parameter is picked from row by row."""
+    row = np.repeat(rows, len(index) // max(len(rows), 1))
+    if ((index >= 0) & (row >= 0) & (index // size != row)).any():
+        raise DisorderError("a neuron would move to another row of a parameter")
+
+
+def _role(use: Use, depth: int, silent: IntArray) -> str:
+    """What new entries start with; those of a neuron that has to be silent, like outgoing ones, with zero."""
+    if depth < len(use.axes) - 1:
+        return "follow"
+    return "contract" if use.role == "fresh" and np.isin(use.levels[depth]["label"], silent).any() else use.role

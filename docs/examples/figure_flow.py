@@ -97,7 +97,6 @@ def panel(axes: Axes, cells: Mapping[str, Sequence[str]], numbers: Sequence[floa
     axes.text(9.3, middle - 0.02, "+", ha="center", va="center", color=INK, size=12)
     for row, number in enumerate(numbers):
         axes.text(11.95, middle + high - row, f"{number:.0f}", ha="right", va="center", color=INK)
-    axes.text(11.95, TOP + 1.75, "of ones", ha="right", size=9, color=PALE)
     axes.text(5.6, TOP + 2.75, title, ha="center", size=11, color=INK)
     axes.set(xlim=(-0.7, 12.2), ylim=(-1.9, TOP + 3.2), aspect="equal")
     axes.axis("off")

@@ -52,7 +52,7 @@ class Network(Model):
         self._state: tuple[Graph, dict[str, Array], dict[str, Observer]] = (Graph(), {}, {})
         self._fills: dict[str, float | None] = {}
         self._drafts: dict[str, Tensor] = {}
-        self._tape = Tape()
+        self._tape: Tape | None = Tape()
         self._labels: Labels | None = None
 
     # -- reading -------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ class Network(Model):
         vertex = Vertex(name, kind, ports, dict(attributes or {}), parameters)
         if name in self.graph:
             raise GraphError(f"vertex {name!r} is there already; names must be unique")
-        (draft,) = label_vertex(vertex, tuple(self.tensor(port.vertex) for port in ports), self._tape)
+        draft = self._draft(vertex)
         self.graph.add(vertex)
         self.arrays.update(store)
         for role, value in (fills or {}).items():
@@ -196,6 +196,19 @@ class Network(Model):
         self._drafts[name] = draft
         self._labels = None
         return self.handle(name)
+
+    def _draft(self, vertex: Vertex) -> Tensor:
+        """The output of a vertex that is about to be added: it checks that everything fits."""
+        if self._tape is None:
+            self._tape, self._drafts = Tape(first=self.labels.count), {}
+        try:
+            inputs = tuple(self.tensor(port.vertex) for port in vertex.inputs)
+            (draft,) = label_vertex(vertex, inputs, self._tape)
+        except BaseException:
+            # A rule that fails leaves its traces on the tape, which is then of no more use.
+            self._tape = None
+            raise
+        return draft
 
     def _free_name(self, kind: str) -> str:
         number = 1
@@ -283,7 +296,7 @@ class Network(Model):
             for name, observer in self.observers.items()
         }
         state = (graph, dict(arrays), observers)
-        self._state, self._labels, self._drafts, self._tape = state, None, {}, Tape()
+        self._state, self._labels, self._drafts, self._tape = state, None, {}, None
 
     def default_utility(self, handle: Handle) -> NDArray[np.float64] | float:
         """What neurons are worth by default: see `solver_nas.nn.default_utility`."""

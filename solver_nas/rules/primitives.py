@@ -339,6 +339,7 @@ def _join(
     meeting = _meet(scope, terms, why)
     for letter in fixed:
         meeting.whole(letter)
+    _silence(scope, terms, output)
     given = {letter for term in terms if isinstance(term.operand, Tensor) for letter, _ in term.present}
     for term in terms:
         if isinstance(term.operand, Weight):
@@ -346,6 +347,16 @@ def _join(
             # A later parameter meets the neurons that an earlier one has made.
             given |= {letter for letter, _ in term.present}
     return Tensor(tuple(known.get(letter, 1) for letter in output), meeting.blocks(output))
+
+
+def _silence(scope: Scope, terms: Sequence[_Term], output: Sequence[str]) -> None:
+    """Where two tensors are contracted, new neurons of both would count at once: the later one's start at zero."""
+    tensors = [(term.operand, term.letters) for term in terms if isinstance(term.operand, Tensor)]
+    for tensor, letters in tensors[1:]:
+        for block in tensor.blocks:
+            inner = [letters[axis] for axis in block.axes]
+            if any(letter is not None and letter not in output for letter in inner):
+                scope.tape.silence(block.neurons)
 
 
 def _sizes(scope: Scope, terms: Sequence[_Term], sizes: Mapping[str, int | None]) -> dict[str, int | None]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from solver_nas.graph import Port
-    from solver_nas.labels import Neurons, SourceKey, Tensor
+    from solver_nas.labels import IntArray, Neurons, SourceKey, Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,10 +57,16 @@ class Tape:
     replay holds for it instead of new ones.
     """
 
-    def __init__(self, replay: Replay | None = None) -> None:
-        """Start with nothing but the fixed label."""
+    def __init__(self, replay: Replay | None = None, *, first: int = 1) -> None:
+        """Start with nothing but the fixed label.
+
+        Args:
+            replay: what to hand out instead of new labels.
+            first: the first new label, where lower ones are in use already.
+        """
         self._replay = replay
-        self._count = 1 if replay is None else replay.count
+        self._count = first if replay is None else replay.count
+        self._silent: list[IntArray] = []
         self.sources: dict[SourceKey, Neurons] = {}
         self.choices: dict[SourceKey, int] = {}
         self._ties: list[Tie] = []
@@ -124,6 +130,10 @@ class Tape:
         """Every living row keeps equally many cells; `cells` has one axis more than `rows`."""
         self._joints.append(Joint(rows["label"].reshape(-1), cells["label"].reshape(-1, cells.shape[-1]), reason))
 
+    def silence(self, array: Neurons) -> None:
+        """New neurons among these start without any effect: they will be multiplied with other new ones."""
+        self._silent.append(array["label"].reshape(-1))
+
     def product(self, rows: Neurons, columns: Neurons, cells: Neurons, reason: Reason) -> None:
         """A cell lives iff its row and its column do."""
         self._products.append(
@@ -181,4 +191,5 @@ class Tape:
             tuple(self._joints),
             tuple(self._products),
             tuple(dict.fromkeys(self._pinned)),
+            np.unique(np.concatenate([np.zeros(0, np.int64), *self._silent])),
         )

@@ -90,6 +90,10 @@ class CountModel:
             for count in rectangle.cells
         )
         columns = self.model.new_int_var(1, widest + most, "")
+        # A rectangle that loses rows gets no columns: nobody who asks for a neuron less wants half of them replaced.
+        grows = self.model.new_bool_var("")
+        for slot in sorted({slot for count in rectangle.cells for slot in count.new}):
+            self.model.add(self.new[slot] == 0).only_enforce_if(~grows)
         for row, count in zip(rectangle.rows, rectangle.cells, strict=True):
             cells = self.expression(count)
             old = self._sum(count.keep, {}, count.constant)
@@ -101,6 +105,7 @@ class CountModel:
             self.model.add(cells == columns).only_enforce_if(alive)
             self.model.add(old >= 1).only_enforce_if(alive)
             self.model.add(cells == 0).only_enforce_if(~alive)
+            self.model.add_implication(grows, alive)
 
     def _shared(self, shared: SharedColumns) -> None:
         for row, cells in zip(shared.rows, shared.cells, strict=True):

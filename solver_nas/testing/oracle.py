@@ -189,6 +189,8 @@ def _rectangles(tables: list[tuple[Table, Table]], rows: int) -> NDArray[np.bool
             count = old + new.reshape(len(kept), rows, columns).sum(2)
             # A row without old cells has no new ones either.
             valid &= ((count > 0) == here).all(1)
+            # New columns are for rectangles that keep all their rows.
+            valid &= here.all(1) | (new == 0).all(1)
             valid &= ((count == count.max(1, keepdims=True)) | ~here).all(1)
         if alive is not None and new_rows is not None:
             valid &= (alive == here).all(1) & (new_rows == added).all(1)

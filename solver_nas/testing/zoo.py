@@ -245,8 +245,7 @@ ZOO: Mapping[str, Specimen] = {
     **{name: Specimen(_image(layer)) for name, layer in _IMAGES.items()},
     **{name: Specimen(_vector(layer)) for name, layer in _VECTORS.items()},
     **{name: Specimen(_sequence(layer)) for name, layer in _SEQUENCES.items()},
-    # Scores are products of two activations: where both of them grow, the new products count at once.
-    **{name: Specimen(_sequence(layer), growing=False) for name, layer in _ATTENTION.items()},
+    **{name: Specimen(_sequence(layer)) for name, layer in _ATTENTION.items()},
     "convolution over one axis": Specimen(
         _spatial((7,), lambda x: nn.conv(x, 4, 3, groups=2, name="layer")), exact=True
     ),
