@@ -5,6 +5,7 @@ from solver_nas.change import Change, Plan
 from solver_nas.nn.arithmetic import concat
 from solver_nas.nn.custom import absorb, immutable, invariant, stack
 from solver_nas.nn.network import Network
+from solver_nas.nn.worth import default_utility
 from solver_nas.requests import relaxed
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Plan",
     "absorb",
     "concat",
+    "default_utility",
     "delta_nin",
     "delta_nout",
     "delta_size",

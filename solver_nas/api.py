@@ -14,7 +14,6 @@ from solver_nas.change import Change, Plan
 from solver_nas.errors import (
     GraphError,
     ImpossibleError,
-    PlanError,
     RelaxedWarning,
     RequestError,
     TimeLimitError,
@@ -23,7 +22,8 @@ from solver_nas.explain import Explanation, explain_conflict
 from solver_nas.frontend import Handle, Model, owner
 from solver_nas.graph import Port
 from solver_nas.labels import Reason, Tie
-from solver_nas.plan import DisorderError, draw
+from solver_nas.order import DisorderError
+from solver_nas.plan import draw
 from solver_nas.problem import pose
 from solver_nas.requests import input_targets, output_targets
 from solver_nas.solve import TIME_LIMIT, Status, certify, select, solve
@@ -283,7 +283,12 @@ def _plan(
     targets = ask.targets()
     notes: list[str] = []
     explanation = None
-    made = _draw(ask, targets, worth, time_limit, seed, notes)
+    try:
+        made = _draw(ask, targets, worth, time_limit, seed, notes)
+    except ImpossibleError as error:
+        if on_failure == "keep":
+            return None, Explanation(possible=False, reasons=(str(error),))
+        raise
     if made is None:
         explanation = explain_conflict(ask.model.graph, ask.model.labels, targets, seed=seed)
         if on_failure == "raise":
@@ -362,7 +367,9 @@ def _draw(
         if made is not None:
             notes.append(f"{note}, since their order would not fit otherwise ({disorder})")
             return made
-    raise PlanError(f"the neurons cannot be put in an order that fits: {disorder}") from disorder
+    raise ImpossibleError(
+        f"the request is impossible: the neurons cannot be put in an order that fits ({disorder})"
+    ) from disorder
 
 
 def _alike(labels: Labels) -> Labels:

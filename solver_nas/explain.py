@@ -53,7 +53,7 @@ class Explanation:
         """The explanation as a paragraph."""
         if self.possible:
             return "The request is possible."
-        lines = [f"{' together with '.join(self.wishes)} is impossible."]
+        lines = [f"{' together with '.join(self.wishes) or 'The request'} is impossible."]
         lines += [f"  {reason}" for reason in self.reasons]
         for name, sizes in (self.nearest or {}).items():
             which = f" for {name}" if len(self.nearest or {}) > 1 else ""

@@ -89,6 +89,25 @@ class Tie:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Encounter:
+    """Neurons that an operation brings together, position by position (broadcast against each other).
+
+    That they stand or fall together is not enough: in the changed network the same ones have to meet.
+
+    Args:
+        left: neurons of any shape.
+        right: neurons of any shape that fits.
+        reason: who brings them together.
+        rows: whether the left ones are rows that hold the right ones as cells, so that a row may get new cells.
+    """
+
+    left: Neurons
+    right: Neurons
+    reason: Reason
+    rows: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Joint:
     """A rectangle: every row that lives keeps the same number (at least one) of its cells.
 
@@ -165,6 +184,7 @@ class Labels:
         ties: who must stand or fall together, with reasons.
         joints: the rectangles.
         products: the rectangles with shared columns.
+        encounters: which neurons meet in ties and rectangles.
         pinned: what could not be resized, and why.
         silent: labels whose new neurons have to start at zero, since they meet other new neurons in a product.
     """
@@ -177,6 +197,7 @@ class Labels:
     ties: tuple[Tie, ...]
     joints: tuple[Joint, ...]
     products: tuple[Product, ...]
+    encounters: tuple[Encounter, ...] = ()
     pinned: tuple[Reason, ...] = ()
     silent: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
 

@@ -37,8 +37,11 @@ class Moves:
         labels, classes = len(class_of), len(selection.lives)
         self._first = labels + np.cumsum(self._inserted) - self._inserted
         self.count = labels + int(self._inserted.sum())
+        self._old = labels
+        self._after = np.repeat(np.arange(labels), self._inserted)
+        self._rank = _counting(self._inserted)
         start = classes + np.cumsum(selection.inserted) - selection.inserted
-        new_classes = np.repeat(start[class_of], self._inserted) + _counting(self._inserted)
+        new_classes = np.repeat(start[class_of], self._inserted) + self._rank
         self.class_of = np.concatenate([class_of, new_classes])
         self._known: dict[int, tuple[Neurons, Neurons, Index]] = {}
 
@@ -46,6 +49,24 @@ class Moves:
         """How many new neurons stand after each of these."""
         found: IntArray = self._inserted[array["label"]]
         return found
+
+    def origin(self, array: Neurons) -> tuple[Neurons, IntArray]:
+        """Where neurons of the changed network come from.
+
+        Returns:
+            For every neuron itself, or the one that it was inserted after; and its number among those
+            inserted there, -1 for an old one.
+        """
+        old = array.copy()
+        new = array["label"] >= self._old
+        rank = np.full(array.shape, -1, np.int64)
+        place = array["label"][new] - self._old
+        old["label"][new], rank[new] = self._after[place], self._rank[place]
+        return old, rank
+
+    def descendant(self, labels: IntArray, rank: IntArray) -> IntArray:
+        """The inverse of `origin` on labels."""
+        return np.where(rank < 0, labels, self._first[labels] + rank)
 
     def flat(self, array: Neurons) -> tuple[Neurons, Index]:
         """What takes the place of these neurons, in row-major order, and which old position each one had (-1: new)."""
@@ -123,7 +144,7 @@ def locate(before: Neurons, after: Neurons, old_labels: int) -> Index:
     ranked = before[order]
     if len(ranked) > 1 and (ranked[1:] == ranked[:-1]).any():
         raise PlanError("two positions of one tensor cannot be told apart")
-    place = np.searchsorted(_words(ranked), _words(after))
+    place = np.searchsorted(words(ranked), words(after))
     place = np.minimum(place, len(ranked) - 1)
     found = ranked[place] == after
     new = after["label"] >= old_labels
@@ -132,7 +153,7 @@ def locate(before: Neurons, after: Neurons, old_labels: int) -> Index:
     return np.where(new, -1, order[place])
 
 
-def _words(array: Neurons) -> NDArray[np.void]:
+def words(array: Neurons) -> NDArray[np.void]:
     """Neurons as big-endian bytes, whose order is that of (label, copy)."""
     words = np.empty((len(array), 2), ">u8")
     words[:, 0] = array["label"].astype(np.uint64)

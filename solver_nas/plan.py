@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from solver_nas.errors import PlanError, RuleError
+from solver_nas.errors import PlanError
 from solver_nas.graph import Graph, Parameter, Port
 from solver_nas.moves import Moves, locate
-from solver_nas.rules import Replay, Resized, label, rule_of
+from solver_nas.order import DisorderError, relabel
+from solver_nas.rules import Resized, rule_of
 from solver_nas.weights import Pick
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Mapping
 
     from solver_nas.graph import Vertex
     from solver_nas.labels import (
@@ -25,9 +26,7 @@ if TYPE_CHECKING:
         Neurons,
         ParameterLabels,
         Shape,
-        SourceKey,
         Tensor,
-        Tie,
         Use,
     )
     from solver_nas.solve import Certificate, Selection
@@ -76,10 +75,6 @@ class Blueprint:
         return not self.arrays and all(one == other for one, other in self.sizes.values())
 
 
-class DisorderError(PlanError):
-    """The survivors would not stand in the order in which the changed network needs them."""
-
-
 def draw(graph: Graph, labels: Labels, class_of: IntArray, selection: Selection, certificate: Certificate) -> Blueprint:
     """Work out the changed network by running the rules over it again.
 
@@ -97,7 +92,7 @@ def draw(graph: Graph, labels: Labels, class_of: IntArray, selection: Selection,
     moves = Moves(class_of, selection)
     drawn = _Draft(graph, labels, moves)
     after = drawn.graph()
-    relabelled = _relabel(after, labels, moves)
+    relabelled = relabel(after, labels, moves)
     indices, sizes = {}, {}
     for port, tensor in labels.tensors.items():
         index = _check_tensor(port, tensor, relabelled.tensors[port], moves, labels.count)
@@ -163,56 +158,6 @@ class _Draft:
                     shape[axis] = size
             self._shapes[port] = tuple(shape)
         return self._shapes[port]
-
-
-def _relabel(after: Graph, labels: Labels, moves: Moves) -> Labels:
-    """Labels of the changed graph, with the neurons of every source in an order that fits all ties.
-
-    The order is the old one as far as that fits. Where an operation orders neurons by their number (a channel
-    shuffle) and its output meets that of a layer, the layer's neurons are put into the order that they meet.
-    """
-    sources = {key: moves.level(array) for key, array in labels.sources.items()}
-    reordered: set[SourceKey] = set()
-    while True:
-        try:
-            relabelled = label(after, Replay(sources, labels.choices, moves.count))
-        except RuleError as error:
-            raise DisorderError(str(error)) from error
-        tie = _broken(relabelled, moves)
-        if tie is None:
-            return relabelled
-        key = _movable(tie, sources, reordered, moves)
-        if key is None:
-            raise DisorderError(
-                f"vertex {tie.reason.vertex!r}: {tie.reason.rule}: neurons would meet that are not tied"
-            )
-        reordered.add(key)
-
-
-def _broken(relabelled: Labels, moves: Moves) -> Tie | None:
-    """The first tie that does not hold any more."""
-    for tie in relabelled.ties:
-        if tie.left is not tie.right and (moves.class_of[tie.left] != moves.class_of[tie.right]).any():
-            return tie
-    return None
-
-
-def _movable(
-    tie: Tie, sources: dict[SourceKey, Neurons], reordered: Container[SourceKey], moves: Moves
-) -> SourceKey | None:
-    """Reorder a source that is one side of a tie, so that it agrees with the other side; which one it was."""
-    for mine, other in ((tie.right, tie.left), (tie.left, tie.right)):
-        have, want = moves.class_of[mine], moves.class_of[other]
-        by_have, by_want = np.argsort(have, kind="stable"), np.argsort(want, kind="stable")
-        if not np.array_equal(have[by_have], want[by_want]):
-            return None
-        for key, array in sources.items():
-            if key not in reordered and array.ndim == 1 and np.array_equal(array["label"], mine):
-                order = np.empty(len(mine), np.intp)
-                order[by_want] = by_have
-                sources[key] = array[order]
-                return key
-    return None
 
 
 def _check_tensor(port: Port, before: Tensor, after: Tensor, moves: Moves, old_labels: int) -> NDArray[np.intp]:

@@ -193,5 +193,5 @@ def test_a_cycle_is_named() -> None:
     from solver_nas.graph import Graph, Port, Vertex
 
     graph = Graph([Vertex("a", "add", (Port("b"),)), Vertex("b", "add", (Port("a"),))])
-    with pytest.raises(GraphError, match="the vertices form a cycle: a -> b|the vertices form a cycle: b -> a"):
+    with pytest.raises(GraphError, match=r"the vertices form a cycle: (a -> b|b -> a)"):
         _ = graph.order

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from solver_nas import Network, concat, delta_nout, explain, nn
-from solver_nas.frontend import Handle
 
 
 def test_the_sentence() -> None:
@@ -65,24 +64,23 @@ def test_every_line_is_needed_and_the_nearest_sizes_work(seed: int) -> None:
     """Random sums and concatenations: leave out any wish of the conflict, and the others are possible."""
     rng = np.random.default_rng(seed)
     net = Network()
-    known: list[Handle] = [nn.dense(net.input("in", 2), 4, name="d0")]
+    known = [nn.dense(net.input("in", 2), 4, name="d0")]
     for place in range(1, 9):
         kind = rng.integers(3)
+        first, other = (known[int(i)] for i in rng.integers(len(known), size=2))
         if kind == 0:
-            known.append(nn.dense(known[int(rng.integers(len(known)))], int(rng.integers(1, 4)) * 2, name=f"d{place}"))  # type: ignore[arg-type]  # handles of this network
+            known.append(nn.dense(first, int(rng.integers(1, 4)) * 2, name=f"d{place}"))
         elif kind == 1:
-            chosen = [known[int(i)] for i in rng.integers(len(known), size=2)]
-            known.append(concat(chosen, name=f"c{place}"))  # type: ignore[arg-type]  # as above
+            known.append(concat([first, other], name=f"c{place}"))
         else:
-            first = known[int(rng.integers(len(known)))]
             equal = [v for v in known if v.nout == first.nout]
-            known.append(nn.add([first, equal[int(rng.integers(len(equal)))]], name=f"s{place}"))  # type: ignore[arg-type]  # as above
+            known.append(nn.add([first, equal[int(rng.integers(len(equal)))]], name=f"s{place}"))
     chosen = rng.permutation(len(known))[:4]
     request = {known[i]: int(rng.integers(1, 4)) for i in chosen}
     explanation = explain(request)
     by_text = {f"nout({v.name}): {v.nout} -> {v.nout + d}": (v, d) for v, d in request.items()}
     if explanation:
-        assert delta_nout(request, on_failure="raise", utility=1.0 if False else (lambda v: 1.0))  # noqa: ARG005 - a utility
+        assert delta_nout(request, on_failure="raise", utility=dict.fromkeys(known, 1.0))
         return
     conflict = [by_text[text] for text in explanation.wishes]
     for left_out in conflict:

@@ -10,6 +10,7 @@ import numpy as np
 from solver_nas.errors import RuleError
 from solver_nas.labels import (
     FIXED,
+    Encounter,
     Joint,
     Labels,
     ParameterLabels,
@@ -72,6 +73,7 @@ class Tape:
         self._ties: list[Tie] = []
         self._joints: list[Joint] = []
         self._products: list[Product] = []
+        self._encounters: list[Encounter] = []
         self._pinned: list[Reason] = []
         self._parameters: dict[str, _ParameterRecord] = {}
 
@@ -116,6 +118,7 @@ class Tape:
                 f"vertex {reason.vertex!r}: {reason.rule}: sizes {left.shape} and {right.shape} do not fit together"
             ) from error
         self._ties.append(Tie(one.reshape(-1), other.reshape(-1), reason))
+        self._encounters.append(Encounter(left, right, reason))
 
     def pin(self, array: Neurons, reason: Reason) -> None:
         """These are always kept, and nothing is inserted between them."""
@@ -128,6 +131,7 @@ class Tape:
 
     def joint(self, rows: Neurons, cells: Neurons, reason: Reason) -> None:
         """Every living row keeps equally many cells; `cells` has one axis more than `rows`."""
+        self._encounters.append(Encounter(rows[..., None], cells, reason, rows=True))
         self._joints.append(Joint(rows["label"].reshape(-1), cells["label"].reshape(-1, cells.shape[-1]), reason))
 
     def silence(self, array: Neurons) -> None:
@@ -136,6 +140,8 @@ class Tape:
 
     def product(self, rows: Neurons, columns: Neurons, cells: Neurons, reason: Reason) -> None:
         """A cell lives iff its row and its column do."""
+        self._encounters.append(Encounter(rows[..., None], cells, reason, rows=True))
+        self._encounters.append(Encounter(columns, cells, reason))
         self._products.append(
             Product(
                 rows["label"].reshape(-1),
@@ -190,6 +196,7 @@ class Tape:
             tuple(self._ties),
             tuple(self._joints),
             tuple(self._products),
+            tuple(self._encounters),
             tuple(dict.fromkeys(self._pinned)),
             np.unique(np.concatenate([np.zeros(0, np.int64), *self._silent])),
         )
