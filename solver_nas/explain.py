@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from solver_nas.labels import Labels
 _TIME_LIMIT = 10.0  # seconds; an explanation that is not minimal beats a minimal one that nobody waits for
 
-Member = Target | Reason
+T = TypeVar("T")
 
 _SIGNS = {"add": " + ", "subtract": " - ", "multiply": " * ", "divide": " / "}
 
@@ -76,9 +76,10 @@ def explain_conflict(
     if _feasible(labels, exact, seed):
         return Explanation(possible=True)
     core = _Relations(labels, exact, seed)
-    minimal, members = _minimise(core.feasible, [*exact, *core.near(exact)], deadline)
-    wishes = [member for member in members if not isinstance(member, Reason)]
-    reasons = [member for member in members if isinstance(member, Reason)]
+    # Fewest wishes first, under all relations; then the relations that are enough for these.
+    near = core.near(exact)
+    few, wishes = _minimise(lambda some: core.feasible(some, near), exact, deadline)
+    enough, reasons = _minimise(lambda some: core.feasible(wishes, some), core.near(wishes), deadline)
     nearest = {}
     for target in wishes:
         others = [other for other in exact if other is not target]
@@ -89,7 +90,7 @@ def explain_conflict(
         tuple(wish.text for wish in wishes),
         _in_words(graph, labels, reasons, wishes),
         nearest,
-        minimal,
+        few and enough,
     )
 
 
@@ -110,10 +111,9 @@ class _Relations:
     def __init__(self, labels: Labels, targets: Sequence[Target], seed: int) -> None:
         self._labels, self._targets, self._seed = labels, targets, seed
 
-    def feasible(self, members: Sequence[Member]) -> bool:
+    def feasible(self, wishes: Sequence[Target], relations: Sequence[Reason]) -> bool:
         """Whether these wishes can be met under these relations alone."""
-        reasons = {member for member in members if isinstance(member, Reason)}
-        wishes = [member for member in members if not isinstance(member, Reason)]
+        reasons = set(relations)
         labels = self._labels
         some = replace(
             labels,
@@ -150,13 +150,11 @@ class _Relations:
         return sorted(found, key=lambda reason: (order.get(reason.vertex, -1), reason.rule))
 
 
-def _minimise(
-    feasible: Callable[[Sequence[Member]], bool], members: Sequence[Member], deadline: float
-) -> tuple[bool, list[Member]]:
+def _minimise(feasible: Callable[[Sequence[T]], bool], members: Sequence[T], deadline: float) -> tuple[bool, list[T]]:
     """A smallest infeasible subset (none of its members can go); whether there was time to get there."""
     late = False
 
-    def needed(background: list[Member], changed: Sequence[Member], rest: list[Member]) -> list[Member]:
+    def needed(background: list[T], changed: Sequence[T], rest: list[T]) -> list[T]:
         nonlocal late
         if time.perf_counter() > deadline:
             late = True
