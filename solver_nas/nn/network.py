@@ -298,6 +298,17 @@ class Network(Model):
         state = (graph, dict(arrays), observers)
         self._state, self._labels, self._drafts, self._tape = state, None, {}, None
 
+    def adopt(self, arrays: Mapping[str, Array], observers: Mapping[str, Observer], *, only: bool = False) -> None:
+        """Replace arrays of the same shapes and observers in a single assignment, as a training step does.
+
+        Args:
+            arrays: by key; those that are not in it stay.
+            observers: by vertex name; those that are not in it stay.
+            only: observers that are not in it go.
+        """
+        kept = {} if only else self.observers
+        self._state = (self.graph, {**self.arrays, **arrays}, {**kept, **observers})
+
     def default_utility(self, handle: Handle) -> NDArray[np.float64] | float:
         """What neurons are worth by default: see `solver_nas.nn.default_utility`."""
         from solver_nas.nn.worth import default_utility

@@ -97,10 +97,8 @@ def fit(
             batch = {name: array[rows] for name, array in fed.items()}
             value = _step(net, batch, _rows(targets, rows), measure, optimizer, noise, shapes)
             if not np.isfinite(value):
-                net.arrays.update(start[0])
-                net.observers.clear()
-                net.observers.update(start[1])
                 optimizer.state = start[2]
+                net.adopt(start[0], start[1], only=True)
                 raise TrainingError(
                     f"the loss is {value} in step {len(history)}; the network is as it was before: "
                     f"try a smaller rate than {optimizer.rate}, and look for NaN and infinity in the data"
@@ -192,9 +190,8 @@ def _step(
         name: Observations(contribution=_watch(seen, net.tensor(name), values[name], probe_slopes.get(name)))
         for name, seen in watched.items()
     }
-    net.arrays.update(arrays)
-    net.observers.update(observers)
     optimizer.state = state
+    net.adopt(arrays, observers)
     return float(value)
 
 
