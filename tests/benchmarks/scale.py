@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from solver_nas import Network, delta_nout, nn
 from solver_nas.graph import Graph, Parameter, Port, Vertex
 from solver_nas.plan import draw
 from solver_nas.problem import pose
@@ -147,6 +148,19 @@ def measure(kind: str, neurons: int, *, insert: bool, repeats: int, seed: int = 
     return {**runs[0], "seconds": middle, "network": kind, "neurons": count, "insert": insert}
 
 
+def small(repeats: int) -> float:
+    """Seconds for a whole `delta_nout` on 2 -> 32 -> 1 neurons; the median."""
+    seconds = []
+    for seed in range(repeats):
+        net = Network(seed=seed)
+        hidden = nn.dense(net.input("in", 2), 32, activation="relu", name="hidden")
+        net.output(nn.dense(hidden, 1, activation="sigmoid", name="out"))
+        start = time.perf_counter()
+        delta_nout(hidden, -16)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
 def baseline(blocks: int, inner: int, outer: int, delta: int, seconds: float) -> dict[str, Any]:
     """The same stage with variables for every neuron, in a process of its own."""
     numbers = map(str, (blocks, inner, outer, delta, seconds))
@@ -193,12 +207,15 @@ def main() -> None:
         f"{'label':>9} {'pose':>9} {'solve':>9} {'plan':>9} {'total':>9}  counts gap"
     )
     for kind in NETWORKS:
+        rows = []
         neurons = 1000
         while neurons <= options.largest:
             for insert in (False, True):
-                row = measure(kind, neurons, insert=insert, repeats=options.repeats)
-                print(_line(row))
+                rows.append(measure(kind, neurons, insert=insert, repeats=options.repeats))
+                print(_line(rows[-1]))
             neurons *= 10
+        print(_growth(rows))
+    print(f"\ndelta_nout on a network of XOR's size, applied: {1000 * small(options.repeats):.1f} ms")
     if not options.no_milp:
         _against_milp(options.milp_seconds)
 
@@ -210,6 +227,15 @@ def _line(row: dict[str, Any]) -> str:
     gap = float(str(row["bound"])) - float(str(row["objective"]))
     what = "insert" if row["insert"] else "prune"
     return f"{row['network']:<9} {row['neurons']:>9,} {what:>6} {times}  {row['buckets']:>5} {gap:.1e}"
+
+
+def _growth(rows: list[dict[str, Any]]) -> str:
+    """The exponent of the time over the whole range, beside that of n log n."""
+    first, last = rows[0], rows[-2]
+    span = math.log(last["neurons"] / first["neurons"]) if len(rows) > 2 else math.nan
+    bend = math.log(math.log(last["neurons"]) / math.log(first["neurons"])) if len(rows) > 2 else math.nan
+    grown = math.log(last["seconds"]["total"] / first["seconds"]["total"])
+    return f"{'':<9} time grows as n^{grown / span:.2f} when pruning; n log n would be n^{1 + bend / span:.2f}"
 
 
 def _against_milp(limit: float) -> None:
