@@ -37,7 +37,7 @@ class ImpossibleError(SolverNasError):
 
     Attributes:
         reasons: the smallest set of relations and requests that conflict, in words.
-        nearest: vertex name -> sizes that would work, nearest first.
+        nearest: vertex name -> the nearest sizes below and above that would work, ascending.
     """
 
     def __init__(

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from solver_nas.classes import classify
 from solver_nas.graph import Port
 from solver_nas.labels import FIXED, Reason
-from solver_nas.problem import classify, pose
+from solver_nas.problem import pose
 from solver_nas.requests import Target
 from solver_nas.solve import Status, nearest_sizes, solve
 

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from solver_nas.classes import classify, components
 from solver_nas.labels import FIXED
+from solver_nas.partition import renumbered, split_by_counts, split_by_rows
 from solver_nas.utility import class_utility
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from solver_nas.graph import Port
-    from solver_nas.labels import IntArray, Joint, Labels, Product, Reason, Tie
+    from solver_nas.labels import IntArray, Joint, Labels, Product, Reason
     from solver_nas.requests import Target
     from solver_nas.utility import FloatArray, Worth
 
@@ -119,52 +119,6 @@ class Problem:
     shared: tuple[SharedColumns, ...]
     positions: int
     utility_elsewhere: float
-
-
-def classify(labels: Labels, ties: Iterable[Tie] | None = None) -> tuple[IntArray, int]:
-    """Classes of tied labels.
-
-    Returns:
-        The class of every label, and the number of classes; classes are numbered by their lowest label,
-        so that class 0 is what is always kept.
-    """
-    left = [tie.left for tie in (labels.ties if ties is None else ties)]
-    right = [tie.right for tie in (labels.ties if ties is None else ties)]
-    for joint in labels.joints:
-        if joint.cells.shape[1] == 1:
-            left.append(joint.rows)
-            right.append(joint.cells[:, 0])
-    count, class_of = _components(labels.count, left, right)
-    while extra := _fixed_factors(labels.products, class_of):
-        left += [one for one, _ in extra]
-        right += [other for _, other in extra]
-        count, class_of = _components(labels.count, left, right)
-    return class_of, count
-
-
-def _components(nodes: int, left: Sequence[IntArray], right: Sequence[IntArray]) -> tuple[int, IntArray]:
-    rows = np.concatenate([np.zeros(0, np.int64), *left])
-    columns = np.concatenate([np.zeros(0, np.int64), *right])
-    matrix = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(nodes, nodes))
-    count, component = connected_components(matrix, directed=False)
-    return int(count), component.astype(np.int64)
-
-
-def _fixed_factors(products: Sequence[Product], class_of: IntArray) -> list[tuple[IntArray, IntArray]]:
-    """Ties that follow where a row or a column of a product is always kept, and are not there yet."""
-    found = []
-    fixed = class_of[FIXED]
-    for product in products:
-        rows, columns, cells = class_of[product.rows], class_of[product.columns], class_of[product.cells]
-        loose = (columns == fixed)[None, :] & (cells != rows[:, None])
-        if loose.any():
-            at = np.nonzero(loose)
-            found.append((product.cells[at], product.rows[at[0]]))
-        loose = (rows == fixed)[:, None] & (cells != columns[None, :])
-        if loose.any():
-            at = np.nonzero(loose)
-            found.append((product.cells[at], product.columns[at[1]]))
-    return found
 
 
 def pose(
@@ -278,7 +232,7 @@ class _Poser:
         edges = [(hub[hub != FIXED], self.classes + place) for place, hub in enumerate(hubs)]
         left = [hub for hub, _ in edges]
         right = [np.full(len(hub), node) for hub, node in edges]
-        _, component = _components(self.classes + len(hubs), left, right)
+        _, component = components(self.classes + len(hubs), left, right)
         reached = np.zeros(int(component.max()) + 1, bool)
         reached[component[self.classes : self.classes + asked]] = True
         for classes in free:
@@ -291,12 +245,12 @@ class _Poser:
         """Split the classes by how often they occur in every size and in every row of every rectangle."""
         part = np.zeros(size, np.int64)
         for array in groups:
-            part = _split_by_counts(part, array)
+            part = split_by_counts(part, array)
         for joint in joints:
             rows = np.repeat(np.arange(len(joint.rows)), joint.cells.shape[1])
-            part = _split_by_rows(part, local[self.class_of[joint.cells.reshape(-1)]], rows)
-            part = _split_by_rows(part, local[self.class_of[joint.rows]], np.arange(len(joint.rows)))
-        return _renumbered(part)
+            part = split_by_rows(part, local[self.class_of[joint.cells.reshape(-1)]], rows)
+            part = split_by_rows(part, local[self.class_of[joint.rows]], np.arange(len(joint.rows)))
+        return renumbered(part)
 
     def _split_products(self, part: IntArray, products: Sequence[Product], local: IntArray) -> IntArray:
         """Rows, columns and cells of shared columns stand each for themselves."""
@@ -307,7 +261,7 @@ class _Poser:
                 alone[inside[inside >= 0]] = True
         fine = part.copy()
         fine[alone] = len(part) + np.arange(int(alone.sum()))
-        return _renumbered(fine)
+        return renumbered(fine)
 
     def _slots(self, part: IntArray, joints: Sequence[Joint], local: IntArray) -> tuple[IntArray, IntArray]:
         """The last class of every part, and slot numbers of parts; rows of a rectangle cannot be inserted."""
@@ -376,61 +330,6 @@ def _often(groups: IntArray, members: IntArray) -> dict[int, int]:
 
 def _joined(arrays: Sequence[IntArray]) -> IntArray:
     return np.concatenate([np.zeros(0, np.int64), *arrays])
-
-
-def _split_by_counts(part: IntArray, array: IntArray) -> IntArray:
-    """Split parts by how often each class occurs in `array`."""
-    often = np.bincount(array[array >= 0], minlength=len(part))
-    member = np.flatnonzero(often)
-    part = part.copy()
-    part[member] = len(part) + _compact(part[member] * (int(often.max()) + 1) + often[member])
-    return _compact(part)
-
-
-def _split_by_rows(part: IntArray, array: IntArray, rows: IntArray) -> IntArray:
-    """Split parts by the multiset of rows in which each class occurs in `array`."""
-    inside = array >= 0
-    classes, place = array[inside], rows[inside]
-    if not len(classes):
-        return part
-    span = int(place.max()) + 1
-    pairs, often = np.unique(classes * span + place, return_counts=True)
-    member, row = pairs // span, pairs % span
-    part = part.copy()
-    if (member[1:] > member[:-1]).all():
-        inner = _compact(row * (int(often.max()) + 1) + often)
-        part[member] = len(part) + _compact(part[member] * (int(inner.max()) + 1) + inner)
-    else:
-        # A class in several rows (one key head for several query heads): its signature is all of them.
-        starts = np.flatnonzero(np.r_[True, member[1:] != member[:-1]])
-        seen: dict[tuple[object, ...], int] = {}
-        for begin, end in zip(starts, np.r_[starts[1:], len(member)], strict=True):
-            key = (int(part[member[begin]]), *row[begin:end].tolist(), *often[begin:end].tolist())
-            part[member[begin]] = len(part) + seen.setdefault(key, len(seen))
-    return _compact(part)
-
-
-def _compact(keys: IntArray) -> IntArray:
-    """The same partition with numbers from 0 on."""
-    if not len(keys):
-        return keys
-    top = int(keys.max()) + 1
-    if top > 8 * len(keys):
-        return np.unique(keys, return_inverse=True)[1].reshape(-1)
-    # Sorting a million keys takes longer than everything else; a table of those in use does not.
-    used = np.zeros(top, np.int64)
-    used[keys] = 1
-    return (np.cumsum(used) - 1)[keys]
-
-
-def _renumbered(part: IntArray) -> IntArray:
-    """The same partition with numbers in the order of the first member."""
-    if not len(part):
-        return part
-    _, first, inverse = np.unique(part, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    return rank[inverse.reshape(-1)]
 
 
 def _buckets(

@@ -4,6 +4,7 @@ A file is one test rather than one per block, since tests run in random order.
 """
 
 import re
+import runpy
 from doctest import ELLIPSIS, NORMALIZE_WHITESPACE
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from sybil import Document, Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
+
+from solver_nas.rules import kinds
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -30,5 +33,25 @@ def test_python_blocks_run(document: Path, tmp_path: Path, monkeypatch: pytest.M
 
 @each_document
 def test_no_block_is_overlooked(document: Path) -> None:
-    kinds = {region.lexemes["kind"] for region in ANY_BLOCK(Document.parse(str(document)))}
-    assert kinds <= {"python"} | NOT_RUN, "Python blocks open with ```python and nothing more"
+    found = {region.lexemes["kind"] for region in ANY_BLOCK(Document.parse(str(document)))}
+    assert found <= {"python"} | NOT_RUN, "Python blocks open with ```python and nothing more"
+
+
+@each_document
+def test_files_that_are_linked_to_are_there(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
+    assert [link for link in links if not (document.parent / link).is_file()] == []
+
+
+def test_every_kind_of_layer_is_in_the_table() -> None:
+    import solver_nas.nn  # noqa: F401 - registers the kinds
+
+    text = (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
+    own = {kind for kind in kinds() if "." not in kind} - {"input", "subtract", "divide"}
+    assert {kind for kind in own if f"`{kind}`" not in text} == set()
+
+
+def test_the_figure_can_be_drawn(tmp_path: Path) -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "examples" / "figure_flow.py"))
+    script["main"](tmp_path / "flow.svg")
+    assert (tmp_path / "flow.svg").stat().st_size > 10_000

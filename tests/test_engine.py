@@ -14,7 +14,8 @@ from solver_nas.graph import Port, Vertex
 from solver_nas.labels import Tensor
 from solver_nas.nn.network import NetworkVertex
 from solver_nas.rules import Resized, Scope, rule
-from solver_nas.rules.primitives import einsum, elementwise, take
+from solver_nas.rules.contract import einsum, elementwise
+from solver_nas.rules.primitives import take
 from solver_nas.rules.reshape import reshape
 from solver_nas.testing.oracle import Step, Wanted, judge, sizes, sources, verdict
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import autograd.numpy as anp
 
-from solver_nas.rules.primitives import einsum
+from solver_nas.rules.contract import einsum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

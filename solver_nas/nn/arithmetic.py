@@ -11,8 +11,8 @@ from solver_nas.errors import GraphError, LayerError
 from solver_nas.frontend import Handle
 from solver_nas.nn.forward import Call, forward
 from solver_nas.rules import Scope, rule
+from solver_nas.rules.contract import elementwise
 from solver_nas.rules.primitives import concat as concat_labels
-from solver_nas.rules.primitives import elementwise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -13,7 +13,8 @@ from solver_nas.nn.dense import dense
 from solver_nas.nn.forward import Call, forward
 from solver_nas.nn.softmax import normalise
 from solver_nas.rules import Scope, changed, rule
-from solver_nas.rules.primitives import einsum, take, whole
+from solver_nas.rules.contract import einsum
+from solver_nas.rules.primitives import take, whole
 from solver_nas.rules.reshape import merge_axes, split_axis
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from solver_nas.nn.dense import glorot
 from solver_nas.nn.forward import Call, forward
 from solver_nas.nn.windows import Pads, Window, fold, window
 from solver_nas.rules import Scope, rule
-from solver_nas.rules.primitives import einsum, whole
+from solver_nas.rules.contract import einsum
+from solver_nas.rules.primitives import whole
 from solver_nas.rules.reshape import merge_axes, split_axis
 
 if TYPE_CHECKING:

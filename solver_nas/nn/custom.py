@@ -11,18 +11,16 @@ from solver_nas.frontend import Handle
 from solver_nas.labels import Block, Tensor, Use
 from solver_nas.nn.forward import Call, forward
 from solver_nas.rules import Scope, Weight, rule
-from solver_nas.rules.merge import Meeting, Part
-from solver_nas.rules.primitives import concat, elementwise, fix, same
+from solver_nas.rules.contract import elementwise
+from solver_nas.rules.primitives import concat, fix, same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import ArrayLike
 
+    from solver_nas.labels import Neurons
     from solver_nas.nn.network import Network, NetworkVertex
-
-Function = "Callable[..., Any]"
-Axes = "Mapping[str, Sequence[str | None]]"
 
 
 def invariant(
@@ -177,7 +175,7 @@ def _forward(call: Call) -> Any:
 def _invariant(scope: Scope) -> Tensor:
     inputs = scope.inputs
     result = elementwise(scope, *inputs) if len(inputs) > 1 else same(scope, inputs[0])
-    _bind(scope, [("out", result)])
+    _bind(scope, {"out": _single_axis(scope, result)})
     return result
 
 
@@ -190,68 +188,68 @@ def _stack(scope: Scope) -> Tensor:
 def _immutable(scope: Scope) -> Tensor:
     for tensor in scope.inputs:
         scope.pin(tensor, "nothing is known about this operation")
-    axis, size = scope.attribute("axis", int), scope.attribute("size", int)
-    shape = list(scope.inputs[0].shape)
-    shape[axis] = size
-    made = scope.tape.fresh(scope.key("out"), (size,), scope.reason("immutable"))
+    made = scope.tape.fresh(scope.key("out"), (scope.attribute("size", int),), scope.reason("immutable"))
     scope.tape.pin(made, scope.reason("nothing is known about this operation"))
-    return Tensor(tuple(shape), (Block((axis % len(shape),), (made,)),))
+    return _output(scope, made)
 
 
 @rule("absorb")
 def _absorb(scope: Scope) -> Tensor:
-    axis = scope.attribute("axis", int)
-    shape = list(scope.inputs[0].shape)
-    inputs = [("in" if len(scope.inputs) == 1 else f"in{slot}", tensor) for slot, tensor in enumerate(scope.inputs)]
-    if len(scope.inputs) == 1:
-        inputs.append(("in0", scope.inputs[0]))
-    out = _bind(scope, inputs)
-    shape[axis] = len(out.levels[0])
-    used = {name for names in scope.attribute("axes", dict).values() for name in names}
-    for name, tensor in inputs[: len(scope.inputs)]:
-        if not used & {name, "in0" if name == "in" else name}:
+    declared = {name for names in scope.attribute("axes", dict).values() for name in names}
+    known: dict[str, Neurons | None] = {}
+    for slot, tensor in enumerate(scope.inputs):
+        name = "in" if len(scope.inputs) == 1 and "in0" not in declared else f"in{slot}"
+        if name not in declared:
             scope.pin(tensor, f"no parameter has an axis {name!r}")
-    return Tensor(tuple(shape), (Block((axis % len(shape),), out.levels),))
-
-
-def _bind(scope: Scope, known: Sequence[tuple[str, Tensor]]) -> Part:
-    """Bind the declared axes of all parameters: known names to these tensors, other names to new neurons."""
-    meeting = Meeting(scope, "declared axes")
-    letters: dict[str, Part | None] = {}
-    for name, tensor in known:
-        scope.speak(tensor)
-        if len(tensor.blocks) == 1 and len(tensor.blocks[0].axes) == 1:
-            letters[name] = Part((name,), tensor.blocks[0].levels)
         else:
-            for block in tensor.blocks:
-                scope.pin_block(block, "declared axes: the input has no single axis of neurons")
-            letters[name] = None
-    del meeting
+            known[name] = _single_axis(scope, tensor)
+    made = _bind(scope, known)["out"]
+    assert made is not None, "the axis belongs to this vertex alone"
+    return _output(scope, made)
+
+
+def _output(scope: Scope, neurons: Neurons) -> Tensor:
+    """The first input's shape with these neurons on the declared axis."""
+    axis, shape = scope.attribute("axis", int), list(scope.inputs[0].shape)
+    shape[axis] = len(neurons)
+    return Tensor(tuple(shape), (Block((axis % len(shape),), (neurons,)),))
+
+
+def _single_axis(scope: Scope, tensor: Tensor) -> Neurons | None:
+    """The neurons of a tensor that has them on one axis; otherwise it is pinned."""
+    scope.speak(tensor)
+    if len(tensor.blocks) == 1 and len(tensor.blocks[0].axes) == 1:
+        return tensor.blocks[0].neurons
+    scope.pin(tensor, "declared axes: the input has no single axis of neurons")
+    return None
+
+
+def _bind(scope: Scope, known: dict[str, Neurons | None]) -> dict[str, Neurons | None]:
+    """Bind the declared axes of all parameters: known names to these neurons, other names to new ones."""
+    given, found = set(known), dict(known)
     for role, names in scope.attribute("axes", dict).items():
         weight = scope.weight(role)
         for place, name in enumerate(names):
-            _bind_axis(scope, weight, place, name, letters)
-    out = letters.get("out")
-    return out if out is not None else Part((), ())
+            _bind_axis(scope, weight, place, name, given, found)
+    return found
 
 
-def _bind_axis(scope: Scope, weight: Weight, place: int, name: str | None, letters: dict[str, Part | None]) -> None:
+def _bind_axis(
+    scope: Scope, weight: Weight, place: int, name: str | None, given: set[str], found: dict[str, Neurons | None]
+) -> None:
     reason = scope.reason(f"axis {place} of parameter {weight.role!r} is declared as {name!r}")
-    fresh = name not in letters
-    if name is None:
+    size = weight.shape[place]
+    role = "contract" if name in given and name != "out" else "follow"
+    if name is not None and name not in found:
+        found[name] = scope.tape.fresh((weight.key, "axis", place), (size,), reason)
+        role = "fresh"
+    neurons = found[name] if name is not None else None
+    if neurons is None:
         fix(scope, weight, [place])
         return
-    if fresh:
-        cells = scope.tape.fresh((weight.key, "axis", place), (weight.shape[place],), reason)
-        letters[name] = Part((name,), (cells,))
-    part = letters[name]
-    if part is None:
-        fix(scope, weight, [place])
-        return
-    if len(part.levels[0]) != weight.shape[place]:
+    if len(neurons) != size:
         raise scope.fail(
-            f"axis {place} of parameter {weight.role!r} is declared as {name!r} and has size {weight.shape[place]}, "
-            f"which is {len(part.levels[0])} elsewhere"
+            f"axis {place} of parameter {weight.role!r} is declared as {name!r} and has size {size}, "
+            f"which is {len(neurons)} elsewhere"
         )
-    role = "fresh" if fresh else "contract" if name.startswith("in") else "follow"
-    scope.tape.bind(weight.key, Use((place,), part.levels, role), reason)
+    scope.tape.bind(weight.key, Use((place,), (neurons,), role), reason)

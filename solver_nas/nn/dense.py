@@ -11,7 +11,7 @@ from solver_nas.errors import LayerError
 from solver_nas.nn.activations import activate
 from solver_nas.nn.forward import Call, forward
 from solver_nas.rules import Scope, rule
-from solver_nas.rules.primitives import einsum, elementwise
+from solver_nas.rules.contract import einsum, elementwise
 
 if TYPE_CHECKING:
     from solver_nas.labels import Tensor

@@ -12,7 +12,7 @@ from solver_nas.errors import LayerError
 from solver_nas.nn.arguments import positive, title
 from solver_nas.nn.forward import Call, forward
 from solver_nas.rules import Scope, rule
-from solver_nas.rules.primitives import einsum
+from solver_nas.rules.contract import einsum
 
 if TYPE_CHECKING:
     from solver_nas.labels import Tensor

@@ -12,7 +12,8 @@ from solver_nas.nn.arguments import divisor, known_size, spatial_rank, title
 from solver_nas.nn.batch_norm import rescale
 from solver_nas.nn.forward import Call, forward
 from solver_nas.rules import Scope, changed, rule
-from solver_nas.rules.primitives import einsum, whole
+from solver_nas.rules.contract import einsum
+from solver_nas.rules.primitives import whole
 from solver_nas.rules.reshape import merge_axes, split_axis
 
 if TYPE_CHECKING:

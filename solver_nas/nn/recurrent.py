@@ -15,7 +15,8 @@ from solver_nas.nn.arithmetic import concat
 from solver_nas.nn.dense import glorot
 from solver_nas.nn.forward import Call, forward
 from solver_nas.rules import Scope, rule
-from solver_nas.rules.primitives import einsum, whole
+from solver_nas.rules.contract import einsum
+from solver_nas.rules.primitives import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

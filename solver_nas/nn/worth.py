@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse import csr_array
 
+from solver_nas.classes import classify
 from solver_nas.errors import UtilityError
 from solver_nas.graph import Port
 from solver_nas.labels import FIXED, Tie
 from solver_nas.nn.observe import observed
-from solver_nas.problem import classify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from solver_nas import nn, plan_change, relaxed
+from solver_nas.classes import classify
 from solver_nas.errors import LayerError
-from solver_nas.problem import classify
 from solver_nas.testing.laws import check_masked
 from solver_nas.testing.zoo import ZOO, inputs, randomised
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from solver_nas import nn
+from solver_nas.classes import classify
 from solver_nas.errors import LayerError
 from solver_nas.graph import Port
 from solver_nas.labels import FIXED
-from solver_nas.problem import classify
 from solver_nas.testing.zoo import randomised
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]

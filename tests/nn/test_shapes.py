@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from solver_nas import nn
+from solver_nas.classes import classify
 from solver_nas.errors import LayerError
 from solver_nas.graph import Port
-from solver_nas.problem import classify
 
 Ints = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 

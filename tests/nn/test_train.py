@@ -288,7 +288,7 @@ def _tracker(call: Call) -> Any:
 
 @rule("test.tracker")
 def _tracker_flow(scope: Scope) -> Any:
-    from solver_nas.rules.primitives import elementwise
+    from solver_nas.rules.contract import elementwise
 
     return elementwise(scope, same(scope, scope.inputs[0]), scope.weight("mean"))
 

@@ -1,0 +1,63 @@
+"""Which labels stand or fall together once all ties are followed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from solver_nas.labels import FIXED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from solver_nas.labels import IntArray, Labels, Product, Tie
+
+
+def classify(labels: Labels, ties: Iterable[Tie] | None = None) -> tuple[IntArray, int]:
+    """Classes of tied labels.
+
+    Returns:
+        The class of every label, and the number of classes; classes are numbered by their lowest label,
+        so that class 0 is what is always kept.
+    """
+    left = [tie.left for tie in (labels.ties if ties is None else ties)]
+    right = [tie.right for tie in (labels.ties if ties is None else ties)]
+    for joint in labels.joints:
+        if joint.cells.shape[1] == 1:
+            left.append(joint.rows)
+            right.append(joint.cells[:, 0])
+    count, class_of = components(labels.count, left, right)
+    while extra := _fixed_factors(labels.products, class_of):
+        left += [one for one, _ in extra]
+        right += [other for _, other in extra]
+        count, class_of = components(labels.count, left, right)
+    return class_of, count
+
+
+def components(nodes: int, left: Sequence[IntArray], right: Sequence[IntArray]) -> tuple[int, IntArray]:
+    """Connected components of a graph whose edges go from `left` to `right`: their number, and each node's."""
+    rows = np.concatenate([np.zeros(0, np.int64), *left])
+    columns = np.concatenate([np.zeros(0, np.int64), *right])
+    matrix = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(nodes, nodes))
+    count, component = connected_components(matrix, directed=False)
+    return int(count), component.astype(np.int64)
+
+
+def _fixed_factors(products: Sequence[Product], class_of: IntArray) -> list[tuple[IntArray, IntArray]]:
+    """Ties that follow where a row or a column of a product is always kept, and are not there yet."""
+    found = []
+    fixed = class_of[FIXED]
+    for product in products:
+        rows, columns, cells = class_of[product.rows], class_of[product.columns], class_of[product.cells]
+        loose = (columns == fixed)[None, :] & (cells != rows[:, None])
+        if loose.any():
+            at = np.nonzero(loose)
+            found.append((product.cells[at], product.rows[at[0]]))
+        loose = (rows == fixed)[:, None] & (cells != columns[None, :])
+        if loose.any():
+            at = np.nonzero(loose)
+            found.append((product.cells[at], product.columns[at[1]]))
+    return found
