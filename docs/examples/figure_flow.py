@@ -18,8 +18,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangle
 
 from solver_nas import Network, concat, nn, plan_change, relaxed
+from solver_nas.classes import classify
 from solver_nas.labels import FIXED
-from solver_nas.problem import classify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
