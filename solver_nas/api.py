@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-import time
-import warnings
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from solver_nas.change import Change, Plan
-from solver_nas.errors import (
-    GraphError,
-    ImpossibleError,
-    RelaxedWarning,
-    RequestError,
-    TimeLimitError,
-)
-from solver_nas.explain import Explanation, explain_conflict
+from solver_nas.change import Change
+from solver_nas.errors import GraphError, RequestError
 from solver_nas.frontend import Handle, Model, owner
-from solver_nas.graph import Port
-from solver_nas.labels import Reason, Tie
-from solver_nas.order import DisorderError
-from solver_nas.plan import draw
-from solver_nas.problem import pose
-from solver_nas.requests import input_targets, output_targets
-from solver_nas.solve import TIME_LIMIT, Status, certify, select, solve
-from solver_nas.utility import checked
-from solver_nas.weights import Initialiser, zeros
+from solver_nas.planning import Ask, explain_request, make_plan
+from solver_nas.solve import TIME_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
-    from solver_nas.labels import Labels
-    from solver_nas.plan import Blueprint
-    from solver_nas.requests import Delta, DeltaIn, Target
-
-Utility = Callable[[Any], object] | Mapping[Any, object]
-OnFailure = Literal["relax", "raise", "keep"]
-Init = Literal["preserve", "zeros"] | Initialiser
+    from solver_nas.change import Plan
+    from solver_nas.explain import Explanation
+    from solver_nas.planning import Init, OnFailure, Utility
+    from solver_nas.requests import Delta, DeltaIn
 
 
 def delta_nout(
@@ -67,10 +43,10 @@ def delta_nout(
             vertices that may change. By default `default_utility`.
         on_failure: when an exact request is impossible: `"relax"` warns, says why, and takes the nearest
             sizes; `"raise"` raises `ImpossibleError`; `"keep"` changes nothing and returns a false `Change`.
-        time_limit: for the solver, in seconds.
+        time_limit: for the solver, in seconds; what it has found by then is used.
         seed: for ties in the solver and for new weights.
         init: new weights: `"preserve"` (the network computes what it did), `"zeros"`, or a callable
-            `(rng, shape, spread) -> array`.
+            `(rng, shape, spread) -> array`; `spread` is the standard deviation of the present weights.
 
     Returns:
         A `Change` with the plan and its certificate.
@@ -93,7 +69,7 @@ def delta_nout(
     (<hidden: dense 2 -> 16>, <out: dense 16 -> 1>)
     """
     asked = _pairs(request, delta)
-    return _change(_Ask(_model_of(asked), outputs=asked), utility, on_failure, time_limit, seed, init)
+    return _change(Ask(_model_of(asked), outputs=asked), utility, on_failure, time_limit, seed, init)
 
 
 def delta_nin(
@@ -119,7 +95,7 @@ def delta_nin(
         init: as for `delta_nout`.
     """
     asked = _pairs(request, delta)
-    return _change(_Ask(_model_of(asked), inputs=asked), utility, on_failure, time_limit, seed, init)
+    return _change(Ask(_model_of(asked), inputs=asked), utility, on_failure, time_limit, seed, init)
 
 
 def delta_size(
@@ -134,6 +110,7 @@ def delta_size(
     """Let a whole network, or some of its vertices, take the sizes that are worth most.
 
     No size is asked for: neurons of negative utility go, all others stay, as far as they can without each other.
+    With the default utility, which is never negative, nothing happens.
 
     Args:
         vertices: a network, or the vertices that may change (others change along where they must).
@@ -175,9 +152,11 @@ def plan_change(
         A plan to look at (`print(plan)`, `plan.sizes`, `plan.indices`, `plan.certificate`), to verify
         (`plan.check()`) and to carry out (`plan.apply()`).
     """
-    plan, explanation = _plan(_ask(request, delta, nin, also), utility, on_failure, time_limit, seed, init)
-    if plan is None:
-        raise _impossible(explanation)
+    if on_failure not in ("relax", "raise"):
+        raise RequestError(f"on_failure is 'relax' or 'raise' for a plan, got {on_failure!r}")
+    ask = _ask(request, delta, nin, also)
+    plan, _ = make_plan(ask, utility, on_failure, time_limit=time_limit, seed=seed, init=init, stacklevel=2)
+    assert plan is not None, "only 'keep' comes without a plan"
     return plan
 
 
@@ -199,29 +178,7 @@ def explain(
     Returns:
         An explanation: true if the request is possible; `print` it for the words.
     """
-    ask = _ask(request, delta, nin)
-    return explain_conflict(ask.model.graph, ask.model.labels, ask.targets(), seed=seed)
-
-
-class _Ask:
-    """What is asked of which model."""
-
-    def __init__(
-        self,
-        model: Model,
-        outputs: Sequence[tuple[Handle, Any]] = (),
-        inputs: Sequence[tuple[Handle, Any]] = (),
-        free: Sequence[Handle] = (),
-    ) -> None:
-        self.model = model
-        self._outputs, self._inputs = outputs, inputs
-        self.free = tuple(Port(handle.name) for handle in free)
-
-    def targets(self) -> tuple[Target, ...]:
-        graph, labels = self.model.graph, self.model.labels
-        outputs = output_targets(graph, labels, [(v.name, d) for v, d in self._outputs])
-        inputs = input_targets(graph, labels, [(v.name, d) for v, d in self._inputs])
-        return (*outputs, *inputs)
+    return explain_request(_ask(request, delta, nin), seed=seed)
 
 
 def _pairs(request: object, delta: object) -> list[tuple[Handle, object]]:
@@ -251,7 +208,7 @@ def _model_of(asked: Sequence[tuple[Handle, object]]) -> Model:
     return models[0]
 
 
-def _ask(request: object, delta: object, nin: Mapping[Any, Any] | None, also: Model | Iterable[Handle] = ()) -> _Ask:
+def _ask(request: object, delta: object, nin: Mapping[Any, Any] | None, also: Model | Iterable[Handle] = ()) -> Ask:
     inputs, free = list((nin or {}).items()), list(also)
     outputs: list[tuple[Handle, object]] = []
     if isinstance(request, Model) or (
@@ -261,152 +218,14 @@ def _ask(request: object, delta: object, nin: Mapping[Any, Any] | None, also: Mo
     elif request is not None:
         outputs = _pairs(request, delta)
     model = _model_of([*outputs, *inputs, *((handle, None) for handle in free)])
-    return _Ask(model, outputs, inputs, free)
+    return Ask(model, outputs, inputs, free)
 
 
-def _change(ask: _Ask, utility: Utility | None, on_failure: str, time_limit: float, seed: int, init: Init) -> Change:
-    plan, explanation = _plan(ask, utility, on_failure, time_limit, seed, init)
+def _change(
+    ask: Ask, utility: Utility | None, on_failure: OnFailure, time_limit: float, seed: int, init: Init
+) -> Change:
+    plan, explanation = make_plan(ask, utility, on_failure, time_limit=time_limit, seed=seed, init=init, stacklevel=3)
     if plan is None:
         return Change(None, str(explanation))
     plan.apply()
     return Change(plan, str(explanation) if explanation else "")
-
-
-def _plan(
-    ask: _Ask, utility: Utility | None, on_failure: str, time_limit: float, seed: int, init: Init
-) -> tuple[Plan | None, Explanation | None]:
-    if on_failure not in ("relax", "raise", "keep"):
-        raise RequestError(f"on_failure is 'relax', 'raise' or 'keep', got {on_failure!r}")
-    if not time_limit > 0:
-        raise RequestError(f"the time limit is a positive number of seconds, got {time_limit!r}")
-    worth = _Worth(ask.model, utility)
-    targets = ask.targets()
-    notes: list[str] = []
-    explanation = None
-    try:
-        made = _draw(ask, targets, worth, time_limit, seed, notes)
-    except ImpossibleError as error:
-        if on_failure == "keep":
-            return None, Explanation(possible=False, reasons=(str(error),))
-        raise
-    if made is None:
-        explanation = explain_conflict(ask.model.graph, ask.model.labels, targets, seed=seed)
-        if on_failure == "raise":
-            raise _impossible(explanation)
-        if on_failure == "keep":
-            return None, explanation
-        made = _draw(ask, [target.loosened() for target in targets], worth, time_limit, seed, notes)
-        if made is None:
-            raise _impossible(explanation)
-        text = f"{explanation}\nThe nearest sizes were used instead."
-        warnings.warn(RelaxedWarning(text), stacklevel=4)
-        notes.append("an exact request was impossible and was relaxed")
-    return Plan(ask.model, made, worth.seen, seed, _initialiser(init), tuple(notes)), explanation
-
-
-def _impossible(explanation: Explanation | None) -> ImpossibleError:
-    if explanation is None or explanation.possible:
-        return ImpossibleError("the request is impossible")
-    return ImpossibleError(str(explanation), explanation.reasons, explanation.nearest)
-
-
-def _initialiser(init: Init) -> Initialiser | None:
-    if init == "preserve":
-        return None
-    if init == "zeros":
-        return zeros
-    if callable(init):
-        return init
-    raise RequestError(f"init is 'preserve', 'zeros' or a callable, got {init!r}")
-
-
-class _Worth:
-    """Asks the caller what neurons are worth, once per vertex, and remembers the answers."""
-
-    def __init__(self, model: Model, utility: Utility | None) -> None:
-        self._model, self._utility = model, utility
-        self.seen: dict[str, NDArray[np.float64]] = {}
-        if isinstance(utility, Mapping):
-            for handle in utility:
-                if owner(handle) is not model:
-                    raise GraphError(f"the utility names vertex {handle.name!r} of another network")
-
-    def __call__(self, port: Port) -> NDArray[np.float64]:
-        """The utility of a vertex's neurons."""
-        if port.vertex not in self.seen:
-            handle = self._model.handle(port.vertex)
-            if self._utility is None:
-                value: object = self._model.default_utility(handle)
-            elif isinstance(self._utility, Mapping):
-                value = self._utility.get(handle, 0.0)
-            else:
-                value = self._utility(handle)
-            vector = checked(value, handle.nout, port.vertex)
-            self.seen[port.vertex] = np.zeros(handle.nout) if vector is None else vector
-        return self.seen[port.vertex]
-
-
-def _draw(
-    ask: _Ask, targets: Sequence[Target], worth: _Worth, time_limit: float, seed: int, notes: list[str]
-) -> Blueprint | None:
-    """The best blueprint, or `None` if the request is impossible."""
-    labels = ask.model.labels
-    try:
-        return _draw_with(ask, labels, targets, worth, time_limit, seed)
-    except DisorderError as error:
-        disorder = error
-    # Fewer choices, of which any can be put in order: first the same columns in all rows, then no new neurons.
-    for stricter, insert, note in (
-        (_alike(labels), True, "all rows of a rectangle keep the same columns"),
-        (_alike(labels), False, "no new neurons are inserted"),
-    ):
-        try:
-            made = _draw_with(ask, stricter, targets, worth, time_limit, seed, insert=insert)
-        except DisorderError:
-            continue
-        if made is not None:
-            notes.append(f"{note}, since their order would not fit otherwise ({disorder})")
-            return made
-    raise ImpossibleError(
-        f"the request is impossible: the neurons cannot be put in an order that fits ({disorder})"
-    ) from disorder
-
-
-def _alike(labels: Labels) -> Labels:
-    """The same labels with the columns of every rectangle tied across its rows: fewer choices, any order fits."""
-    ties = tuple(
-        Tie(
-            joint.cells[:-1].reshape(-1),
-            joint.cells[1:].reshape(-1),
-            Reason(joint.reason.vertex, "columns alike"),
-        )
-        for joint in labels.joints
-        if len(joint.rows) > 1
-    )
-    return replace(labels, ties=(*labels.ties, *ties))
-
-
-def _draw_with(
-    ask: _Ask,
-    labels: Labels,
-    targets: Sequence[Target],
-    worth: _Worth,
-    time_limit: float,
-    seed: int,
-    *,
-    insert: bool = True,
-) -> Blueprint | None:
-    clock = [time.perf_counter()]
-    problem = pose(labels, targets, worth, everywhere=ask.free, insert=insert)
-    clock.append(time.perf_counter())
-    counts = solve(problem, time_limit=time_limit, seed=seed)
-    clock.append(time.perf_counter())
-    if counts.status is Status.INFEASIBLE:
-        return None
-    if counts.status is Status.UNKNOWN:
-        raise TimeLimitError(f"no solution was found within {time_limit} s; give it more time")
-    seconds = dict(zip(("pose", "solve"), np.diff(clock).tolist(), strict=True))
-    certificate = certify(problem, counts, seconds)
-    blueprint = draw(ask.model.graph, labels, problem.class_of, select(problem, counts), certificate)
-    seconds["plan"] = time.perf_counter() - clock[-1]
-    return blueprint

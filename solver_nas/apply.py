@@ -47,7 +47,10 @@ def build(
         # Every array has its own stream, so that its new weights do not depend on other arrays.
         rng = np.random.default_rng([seed, place])
         spread = float(array.std()) or float(1 / np.sqrt(max(array[0].size, 1)))
-        filled = fill(taken, plan.picks, fill_of(*owner[key]), init, rng, spread)
+        value = fill_of(*owner[key])
+        if value is None and all(pick.role == "follow" for pick in plan.picks):
+            value = 0.0  # a bias
+        filled = fill(taken, plan.picks, value, init, rng, spread)
         made[key] = filled.reshape(plan.shape)
     return made
 

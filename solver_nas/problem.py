@@ -104,7 +104,7 @@ class Problem:
         wishes: sizes that are asked for.
         rectangles: rows that keep equally many cells.
         shared: rectangles with shared columns.
-        positions: number of neurons looked at, before the reduction to buckets.
+        positions: how many (vertex, neuron) pairs are up for change.
         utility_elsewhere: utility of the classes that are not up for change (always kept).
     """
 
@@ -201,9 +201,9 @@ class _Poser:
             tuple(
                 Wish(count.of(local[self.class_of[self.labels.tensors[t.port].neurons["label"]]]), t) for t in targets
             ),
-            tuple(self._rectangle(joint, fine, local, count) for joint in joints),
+            _different([self._rectangle(joint, fine, local, count) for joint in joints]),
             tuple(self._shared(product, fine, local, count) for product in products),
-            sum(map(len, groups)),
+            int((inside >= 0).sum()),
             float(total[~touched].sum()),
         )
 
@@ -330,6 +330,15 @@ def _often(groups: IntArray, members: IntArray) -> dict[int, int]:
 
 def _joined(arrays: Sequence[IntArray]) -> IntArray:
     return np.concatenate([np.zeros(0, np.int64), *arrays])
+
+
+def _different(rectangles: Sequence[Rectangle]) -> tuple[Rectangle, ...]:
+    """Rectangles without those that say the same: queries and keys of one attention do."""
+    found: dict[object, Rectangle] = {}
+    for rectangle in rectangles:
+        cells = tuple((c.constant, *sorted(c.keep.items()), *sorted(c.new.items())) for c in rectangle.cells)
+        found.setdefault((rectangle.rows, cells), rectangle)
+    return tuple(found.values())
 
 
 def _buckets(

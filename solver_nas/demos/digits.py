@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from solver_nas.api import Utility
     from solver_nas.frontend import Handle
+    from solver_nas.planning import Utility
     from solver_nas.solve import Certificate
 
 TRAINING_IMAGES = 1200  # of 1797; the others are held back

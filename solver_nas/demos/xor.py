@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from solver_nas.api import Utility
     from solver_nas.frontend import Handle
+    from solver_nas.planning import Utility
     from solver_nas.solve import Certificate
 
 X = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])

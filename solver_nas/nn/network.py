@@ -297,7 +297,9 @@ class Network(Model):
             for name, observer in self.observers.items()
         }
         state = (graph, dict(arrays), observers)
-        self._state, self._labels, self._drafts, self._tape = state, None, {}, None
+        # What is derived from the state goes first: it can be derived again, whichever state there is then.
+        self._labels, self._drafts, self._tape = None, {}, None
+        self._state = state
 
     def adopt(self, arrays: Mapping[str, Array], observers: Mapping[str, Observer], *, only: bool = False) -> None:
         """Replace arrays of the same shapes and observers in a single assignment, as a training step does.

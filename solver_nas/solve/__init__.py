@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from solver_nas.solve.closed import solve_single
 from solver_nas.solve.exact import reachable, solve_counts
 from solver_nas.solve.parts import parts, whole
+from solver_nas.solve.rectangular import solve_rectangular
 from solver_nas.solve.solution import Certificate, Counts, Selection, Status, kept_utility, select
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def solve(problem: Problem, *, time_limit: float = TIME_LIMIT, seed: int = 0) ->
         if part.single:
             found = solve_single(part.buckets[0], part.sizes, part.wishes)
         else:
-            found = solve_counts(part, deadline, seed)
+            found = solve_rectangular(part) or solve_counts(part, deadline, seed)
         if found.status in (Status.INFEASIBLE, Status.UNKNOWN):
             return found
         for number, count in zip(part.numbers, found.kept, strict=True):

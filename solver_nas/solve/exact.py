@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,7 +40,8 @@ def solve_counts(part: Part, deadline: float, seed: int) -> Counts:
         seed: for the solver.
     """
     counts = CountModel(part)
-    search = Search(counts, deadline, seed)
+    # Half of the time for the first of the objectives leaves enough for the others.
+    search = Search(counts, (time.perf_counter() + deadline) / 2, seed)
     missed = _Deviation(0, 0, exact=True)
     if counts.distance:
         counts.model.minimize(counts.cost)
@@ -52,8 +54,11 @@ def solve_counts(part: Part, deadline: float, seed: int) -> Counts:
         found = _best(part, None, missed, deadline, seed)
     else:
         found = _priced(part, missed, deadline, seed)
+    if counts.distance and found.status is Status.UNKNOWN:
+        found = Counts(Status.FEASIBLE, tuple(search.kept), tuple(search.new), missed.distance)
+        return replace(found, slack=_everything(part, found))
     if found.status is Status.OPTIMAL and not missed.exact:
-        return Counts(Status.FEASIBLE, found.kept, found.new, found.deviation, _everything(part, found))
+        return replace(found, status=Status.FEASIBLE, slack=_everything(part, found))
     return found
 
 

@@ -90,6 +90,15 @@ class CountModel:
             for count in rectangle.cells
         )
         columns = self.model.new_int_var(1, widest + most, "")
+        # Follows from what comes below; said aloud, it spares the solver from finding it out row by row.
+        rows = sum(row < 0 for row in rectangle.rows) + cp_model.LinearExpr.sum(
+            [self.kept[row] for row in rectangle.rows if row >= 0]
+        )
+        alive_rows = self.model.new_int_var(0, len(rectangle.rows), "")
+        total = self.model.new_int_var(0, len(rectangle.rows) * (widest + most), "")
+        self.model.add(alive_rows == rows)
+        self.model.add_multiplication_equality(total, [columns, alive_rows])
+        self.model.add(total == cp_model.LinearExpr.sum([self.expression(count) for count in rectangle.cells]))
         # A rectangle that loses rows gets no columns: nobody who asks for a neuron less wants half of them replaced.
         grows = self.model.new_bool_var("")
         for slot in sorted({slot for count in rectangle.cells for slot in count.new}):
@@ -138,21 +147,20 @@ class Search:
         # One worker is deterministic; these models are small enough that more would not pay.
         self.solver.parameters.num_workers = 1
         self.solver.parameters.random_seed = seed % 2**31
-        self.kept: list[int] = []
-        self.new: list[int] = []
+        # Mostly the present sizes are a solution already.
+        self.kept = [
+            min(high, len(b.classes)) for b, (_, high) in zip(counts.part.buckets, counts.windows, strict=True)
+        ]
+        self.new = [0 for _ in counts.new]
 
     def run(self) -> Status:
         """Solve as the model stands, from the last solution on."""
         left = self.deadline - time.perf_counter()
         self.solver.parameters.max_time_in_seconds = max(left, 1e-3)
-        if self.kept:
-            self.model.clear_hints()  # type: ignore[no-untyped-call]  # untyped in OR-tools
-            pairs = [
-                *zip(self.counts.kept, self.kept, strict=True),
-                *zip(self.counts.new, self.new, strict=True),
-            ]
-            for variable, value in pairs:
-                self.model.add_hint(variable, value)
+        self.model.clear_hints()  # type: ignore[no-untyped-call]  # untyped in OR-tools
+        pairs = [*zip(self.counts.kept, self.kept, strict=True), *zip(self.counts.new, self.new, strict=True)]
+        for variable, value in pairs:
+            self.model.add_hint(variable, value)
         status = _STATUS[self.solver.solve(self.model)]
         if status in (Status.OPTIMAL, Status.FEASIBLE):
             self.kept = [int(self.solver.value(variable)) for variable in self.counts.kept]

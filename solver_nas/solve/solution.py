@@ -52,7 +52,7 @@ class Certificate:
         objective: utility kept, over everything that was up for change, recomputed from the selection.
         bound: no selection with this deviation keeps more (rounding included).
         deviation: summed distance of the relaxed sizes from what was asked for; 0 if all were met.
-        neurons: positions looked at, before any reduction.
+        neurons: (vertex, neuron) pairs that were up for change.
         classes: neurons that could live or die on their own.
         buckets: integers that the solver had to find.
         seconds: time per phase.
@@ -75,9 +75,10 @@ class Certificate:
 
     def __str__(self) -> str:
         """One line."""
+        counts = "count" if self.buckets == 1 else "counts"
         return (
-            f"{self.status.value}: utility {self.objective:.6g} of at most {self.bound:.6g} (gap {self.gap:.1e}), "
-            f"{self.neurons:,} neurons -> {self.classes:,} classes -> {self.buckets} counts, "
+            f"{self.status.value}: utility {self.objective:.6g} of at most {self.bound:.6g} (gap {self.gap:.1g}), "
+            f"{self.neurons:,} neurons -> {self.classes:,} classes -> {self.buckets} {counts}, "
             f"{1000 * sum(self.seconds.values()):.1f} ms"
         )
 
