@@ -57,7 +57,7 @@ def test_a_shuffle_that_meets_its_own_input_has_no_order(delta: int) -> None:
     """Position p of x meets position s(p), where s depends on how many neurons there are: pairs would change."""
     net = build("with itself")
     graph, arrays = net.graph, {key: array.tobytes() for key, array in net.arrays.items()}
-    with pytest.raises(ImpossibleError, match="no order of the neurons fits: vertex 'add_1'"):
+    with pytest.raises(ImpossibleError, match="no order of the neurons fits: vertex"):
         plan_change(net["x"], delta, on_failure="raise")
     assert not explain(net["x"], delta)
     with pytest.warns(RelaxedWarning, match="no order of the neurons fits"):
