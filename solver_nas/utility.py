@@ -42,8 +42,9 @@ def class_utility(labels: Labels, ports: Iterable[Port], class_of: IntArray, cla
 def checked(value: object, size: int, vertex: str) -> FloatArray | None:
     """A utility as a vector; `None` if it is zero throughout."""
     try:
-        vector = np.asarray(value, np.float64)
-    except (TypeError, ValueError) as error:
+        # A copy: callers may well fill one buffer for all vertices.
+        vector = np.array(value, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
         raise UtilityError(f"vertex {vertex!r}: its utility is {value!r}, neither a number nor a vector") from error
     if vector.ndim == 0:
         if not np.isfinite(vector):
