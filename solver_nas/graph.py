@@ -163,8 +163,11 @@ class Graph:
 
     def consumers(self, name: str) -> tuple[str, ...]:
         """Names of the vertices that read `name`, each once, in topological order."""
+        found = tuple(self.digraph.successors(name))
+        if len(found) < 2:
+            return found
         place = {vertex: position for position, vertex in enumerate(self.order)}
-        return tuple(sorted(set(self.digraph.successors(name)), key=place.__getitem__))
+        return tuple(sorted(found, key=place.__getitem__))
 
     def renamed(self, old: str, new: str) -> Graph:
         """A new graph in which one vertex has another name."""

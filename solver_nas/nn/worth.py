@@ -18,8 +18,6 @@ from solver_nas.nn.observe import observed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from numpy.typing import NDArray
-
     from solver_nas.frontend import Array, Handle, Model
     from solver_nas.graph import Graph, Vertex
     from solver_nas.labels import IntArray, Labels, Use
@@ -41,25 +39,26 @@ def magnitude(handle: Handle) -> Floats | float:
     """
     model, vertex = handle.model, handle.vertex
     labels = model.labels
-    made = _made(labels, vertex)
-    place = _names(labels, handle.name)
-    if not made[place].any():
+    own, names = _own(labels, vertex), _names(labels, handle.name)
+    made = np.isin(names, own)
+    if not made.any():
         return 0.0
-    squares, biases = np.zeros(labels.count), np.zeros(labels.count)
+    squares, biases = np.zeros(len(own)), np.zeros(len(own))
     for parameter in vertex.parameters.values():
         record = labels.parameters[parameter.key]
         array = np.asarray(model.arrays[parameter.key], np.float64).reshape(record.view)
         for use in record.uses:
-            names = use.levels[-1]["label"].reshape(-1)
-            mine = made[names]
+            followed = use.levels[-1]["label"].reshape(-1)
+            mine = np.isin(followed, own)
             if use.role == "contract" or not mine.any():
                 continue
-            rows = _rows(array, use)
+            rows, place = _rows(array, use), np.searchsorted(own, followed[mine])
             if use.role == "follow" and array.ndim == len(use.axes):
-                np.add.at(biases, names[mine], np.abs(rows[mine, 0]))
+                np.add.at(biases, place, np.abs(rows[mine, 0]))
             else:
-                np.add.at(squares, names[mine], (rows[mine] ** 2).sum(axis=1))
-    return np.asarray(np.sqrt(squares[place]) + biases[place])
+                np.add.at(squares, place, (rows[mine] ** 2).sum(axis=1))
+    place = np.minimum(np.searchsorted(own, names), len(own) - 1)
+    return np.where(made, np.sqrt(squares[place]) + biases[place], 0.0)
 
 
 def activation_times_outgoing(handle: Handle) -> Floats | float:
@@ -157,7 +156,7 @@ def worth_watching(model: Model) -> dict[str, bool]:
     """The vertices whose activations say what neurons are worth, and whether pairs of neurons matter."""
     vertices = model.graph.vertices
     wanted = {vertex.name: False for vertex in vertices if _found(model.labels, vertex) is not None}
-    for reading in _readings(model):
+    for reading in _index(model.labels, model.graph, model.graph.outputs)[0]:
         wanted[reading.vertex] = wanted.get(reading.vertex, False) or reading.use is not None
     return wanted
 
@@ -270,7 +269,7 @@ class _Reader:
 def _found(labels: Labels, vertex: Vertex) -> _Found | None:
     """The classes of the neurons that a vertex makes; `None` if it makes none."""
     names = _names(labels, vertex.name)
-    mine = _made(labels, vertex)[names]
+    mine = np.isin(names, _own(labels, vertex))
     if not mine.any():
         return None
     classes = _classes(labels)[names]
@@ -278,15 +277,16 @@ def _found(labels: Labels, vertex: Vertex) -> _Found | None:
     return _Found(np.where(mine, np.searchsorted(members, classes), _NOBODY), members)
 
 
-def _made(labels: Labels, vertex: Vertex) -> NDArray[np.bool_]:
-    """Which labels are made by the parameters of a vertex."""
-    made = np.zeros(labels.count, bool)
-    for parameter in vertex.parameters.values():
-        for use in labels.parameters[parameter.key].uses:
-            if use.role == "fresh":
-                made[use.levels[-1]["label"].reshape(-1)] = True
-    made[FIXED] = False
-    return made
+def _own(labels: Labels, vertex: Vertex) -> IntArray:
+    """The labels that the parameters of a vertex make, ascending."""
+    made = [
+        use.levels[-1]["label"].reshape(-1)
+        for parameter in vertex.parameters.values()
+        for use in labels.parameters[parameter.key].uses
+        if use.role == "fresh"
+    ]
+    own = np.unique(np.concatenate([np.zeros(0, np.int64), *made]))
+    return np.asarray(own[own != FIXED])
 
 
 # Labels are values, and every vertex of a network asks for the classes of the same ones.
@@ -313,11 +313,27 @@ def _makers(labels: Labels, graph: Graph) -> IntArray:
     return total
 
 
-def _readings(model: Model) -> Iterator[_Reading]:
-    """Everything that reads neurons with parameters of its own, and the outputs of the network."""
-    graph, labels = model.graph, model.labels
+def _readings(model: Model, members: IntArray) -> list[_Reading]:
+    """What reads neurons of these classes (ascending) with parameters of its own, or as an output of the network."""
+    readings, classes, readers = _index(model.labels, model.graph, model.graph.outputs)
+    low, high = np.searchsorted(classes, members), np.searchsorted(classes, members, side="right")
+    found = {int(reader) for begin, end in zip(low, high, strict=True) for reader in readers[begin:end]}
+    return [readings[reader] for reader in sorted(found)]
+
+
+@lru_cache(maxsize=2)
+def _index(labels: Labels, graph: Graph, outputs: tuple[Port, ...]) -> tuple[tuple[_Reading, ...], IntArray, IntArray]:
+    """All readings, and who reads which class: classes ascending, and the number of the reading beside each."""
+    readings = tuple(_all_readings(labels, graph, outputs))
+    classes = np.concatenate([np.zeros(0, np.int64), *(reading.classes for reading in readings)])
+    readers = np.repeat(np.arange(len(readings)), [len(reading.classes) for reading in readings])
+    order = np.argsort(classes, kind="stable")
+    return readings, classes[order], readers[order]
+
+
+def _all_readings(labels: Labels, graph: Graph, outputs: tuple[Port, ...]) -> Iterator[_Reading]:
     classes = _classes(labels)
-    ends = [port.vertex for port in graph.outputs] or [name for name in graph.order if not graph.consumers(name)]
+    ends = [port.vertex for port in outputs] or [name for name in graph.order if not graph.consumers(name)]
     for name in ends:
         if labels.tensors[Port(name)].blocks:
             yield _Reading(name, classes[_names(labels, name)])
@@ -344,7 +360,7 @@ def _names(labels: Labels, vertex: str) -> IntArray:
 def _readers(handle: Handle, found: _Found) -> list[_Reader] | None:
     """Who reads the neurons that a vertex makes; `None` if some readers were not recorded."""
     model = handle.model
-    readings = [reading for reading in _readings(model) if np.isin(reading.classes, found.members).any()]
+    readings = _readings(model, found.members)
     read = np.concatenate([reading.classes for reading in readings] or [found.members[:0]])
     unread = np.setdiff1d(found.members, read)
     if len(unread):
