@@ -73,7 +73,7 @@ class Plan:
         """
         if self.model.graph is not self.blueprint.after:
             self._check_start()
-        labels = label(self.blueprint.after)
+        labels = label(self.blueprint.after, memory=self.blueprint.memory)
         for port, tensor in labels.tensors.items():
             before, after = self.sizes[port.vertex]
             if len(tensor.neurons) != after or len(self.indices[port.vertex]) != after:
@@ -95,7 +95,8 @@ class Plan:
             raise PlanError(f"the neurons kept are worth {kept}, the certificate says {self.certificate.objective}")
 
     def _check_start(self) -> None:
-        if self.model.graph is not self.blueprint.before:
+        graph = self.model.graph
+        if graph is not self.blueprint.before or graph.revision != self.blueprint.revision:
             raise PlanError("the model has changed since this plan was made; make a new plan")
 
     def build(self) -> dict[str, Array]:
@@ -127,7 +128,9 @@ class Plan:
         Raises:
             PlanError: the model has changed since the plan was made.
         """
+        self._check_start()
         if not self.empty:
+            self.check()
             arrays = self.build()
             self.model.commit(self.blueprint.after, arrays, self.indices)
         return Change(self)

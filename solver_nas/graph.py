@@ -88,6 +88,8 @@ class Graph:
         for port in self.outputs:
             self.vertex(port.vertex)
         self._order: tuple[str, ...] | None = None
+        #: Goes up with everything that is added, so that plans for an earlier state can be told.
+        self.revision = 0
 
     def _join(self, vertex: Vertex) -> None:
         for slot, port in enumerate(vertex.inputs):
@@ -112,8 +114,21 @@ class Graph:
                 )
         self.digraph.add_node(vertex.name, vertex=vertex, place=len(self.digraph))
         self._join(vertex)
+        self.revision += 1
         # The inputs are older than the vertex, so that appending keeps any order topological.
         self._order = None if self._order is None else (*self._order, vertex.name)
+
+    def set_outputs(self, ports: Iterable[Port]) -> None:
+        """Say which tensors leave the network.
+
+        Raises:
+            GraphError: a vertex is not in the graph.
+        """
+        outputs = tuple(ports)
+        for port in outputs:
+            self.vertex(port.vertex)
+        self.outputs = outputs
+        self.revision += 1
 
     @property
     def order(self) -> tuple[str, ...]:

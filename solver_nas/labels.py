@@ -27,6 +27,18 @@ Shape = tuple[int | None, ...]
 SourceKey = tuple["Hashable", ...]
 
 
+class Memory(NamedTuple):
+    """What rules have decided by looking at sizes, to be decided alike when sizes have changed.
+
+    Args:
+        vertices: whose decisions these are.
+        choices: the decisions that were not zero.
+    """
+
+    vertices: frozenset[str]
+    choices: Mapping[SourceKey, int]
+
+
 class Reason(NamedTuple):
     """Who says so: the vertex and, in words, its rule."""
 
@@ -200,6 +212,11 @@ class Labels:
     encounters: tuple[Encounter, ...] = ()
     pinned: tuple[Reason, ...] = ()
     silent: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def memory(self) -> Memory:
+        """What was decided by looking at sizes."""
+        return Memory(frozenset(port.vertex for port in self.tensors), self.choices)
 
     def arrays(self) -> Iterator[tuple[Port, Neurons]]:
         """Every array of neurons in every tensor, level by level."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from solver_nas.labels import (
         IntArray,
         Labels,
+        Memory,
         Neurons,
         ParameterLabels,
         Shape,
@@ -59,6 +60,8 @@ class Blueprint:
         indices: vertex -> old index of every neuron that it will have, -1 for a new one.
         certificate: how good the selection is.
         moves: where every label goes.
+        revision: of the graph that it starts from.
+        memory: what the rules decided by looking at the sizes before.
     """
 
     before: Graph
@@ -68,6 +71,8 @@ class Blueprint:
     indices: Mapping[str, NDArray[np.intp]]
     certificate: Certificate
     moves: Moves
+    revision: int
+    memory: Memory
 
     @property
     def empty(self) -> bool:
@@ -102,7 +107,7 @@ def draw(graph: Graph, labels: Labels, class_of: IntArray, selection: Selection,
         planned = _array_plan(parameter, relabelled.parameters[key], drawn.storage[key], moves, labels)
         if planned is not None:
             arrays[key] = planned
-    return Blueprint(graph, after, arrays, sizes, indices, certificate, moves)
+    return Blueprint(graph, after, arrays, sizes, indices, certificate, moves, graph.revision, labels.memory)
 
 
 class _Draft:

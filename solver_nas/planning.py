@@ -52,9 +52,18 @@ class Ask:
         """Collect wishes for outputs and inputs, and what may change without one."""
         self.model = model
         # Taken now, so that a utility that changes the model is found out and not mixed in.
-        self.graph, self.labels = model.graph, model.labels
+        self.graph, self.labels, self._revision = model.graph, model.labels, model.graph.revision
         self._outputs, self._inputs = outputs, inputs
         self.free = tuple(Port(handle.name) for handle in free)
+
+    def check_unchanged(self) -> None:
+        """Refuse to go on if a utility has changed the network that it was asked about.
+
+        Raises:
+            GraphError: it has.
+        """
+        if self.model.graph is not self.graph or self.graph.revision != self._revision:
+            raise GraphError("the utility has changed the network; let it only look at the vertices that it is given")
 
     def targets(self) -> tuple[Target, ...]:
         """The wishes as sizes, checked."""
@@ -224,6 +233,7 @@ class _Job:
     def _draw(self, labels: Labels, targets: Sequence[Target], *, insert: bool = True) -> Blueprint | None:
         clock = [time.perf_counter()]
         problem = pose(labels, targets, self.worth, everywhere=self.ask.free, insert=insert)
+        self.ask.check_unchanged()
         clock.append(time.perf_counter())
         counts = solve(problem, time_limit=self.time_limit, seed=self.seed)
         clock.append(time.perf_counter())

@@ -14,7 +14,7 @@ from solver_nas.graph import Graph, Parameter, Port, Vertex
 from solver_nas.labels import Block, Tensor
 from solver_nas.nn.forward import evaluate
 from solver_nas.nn.operation import Operation
-from solver_nas.rules import Scope, Tape, label, label_vertex, rule
+from solver_nas.rules import Memory, Scope, Tape, label, label_vertex, rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,6 +54,7 @@ class Network(Model):
         self._fills: dict[str, float | None] = {}
         self._drafts: dict[str, Tensor] = {}
         self._tape: Tape | None = Tape()
+        self._memory: Memory | None = None
         self._labels: Labels | None = None
 
     # -- reading -------------------------------------------------------------------------------
@@ -82,7 +83,7 @@ class Network(Model):
     def labels(self) -> Labels:
         """The labels of the present structure."""
         if self._labels is None:
-            self._labels = label(self.graph)
+            self._labels = label(self.graph, memory=self._memory)
         return self._labels
 
     @property
@@ -151,7 +152,7 @@ class Network(Model):
             GraphError: a vertex of another network.
         """
         names = tuple(Port(self._mine(vertex).name) for vertex in vertices)
-        self.graph.outputs = names
+        self.graph.set_outputs(names)
 
     def add(
         self,
@@ -182,26 +183,36 @@ class Network(Model):
         """
         name = self._free_name(kind) if name is None else name
         ports = tuple(Port(self._mine(handle).name) for handle in inputs)
-        store = {f"{name}.{role}": np.asarray(array, self.dtype) for role, array in (arrays or {}).items()}
-        parameters = {role: Parameter(f"{name}.{role}", store[f"{name}.{role}"].shape) for role in (arrays or {})}
+        made = {
+            role: (self._free_key(f"{name}.{role}"), np.array(array, self.dtype))
+            for role, array in (arrays or {}).items()
+        }
+        parameters = {role: Parameter(key, array.shape) for role, (key, array) in made.items()}
         for role, key in (keys or {}).items():
             parameters[role] = Parameter(key, self.arrays[key].shape)
         vertex = Vertex(name, kind, ports, dict(attributes or {}), parameters)
         if name in self.graph:
             raise GraphError(f"vertex {name!r} is there already; names must be unique")
         draft = self._draft(vertex)
-        self.graph.add(vertex)
-        self.arrays.update(store)
-        for role, value in (fills or {}).items():
-            self._fills[f"{name}.{role}"] = value
+        # The vertex itself comes last: until it is there, what belongs to it is of no consequence.
+        self.arrays.update(made.values())
+        self._fills.update({made[role][0]: value for role, value in (fills or {}).items() if role in made})
         self._drafts[name] = draft
         self._labels = None
+        self.graph.add(vertex)
         return self.handle(name)
+
+    def _free_key(self, key: str) -> str:
+        """An array key that is not in use: a renamed vertex keeps its arrays' old keys."""
+        number, free = 2, key
+        while free in self.arrays:
+            number, free = number + 1, f"{key}.{number}"
+        return free
 
     def _draft(self, vertex: Vertex) -> Tensor:
         """The output of a vertex that is about to be added: it checks that everything fits."""
         if self._tape is None:
-            self._tape, self._drafts = Tape(first=self.labels.count), {}
+            self._tape, self._drafts = Tape(memory=self._memory, first=self.labels.count), {}
         try:
             inputs = tuple(self.tensor(port.vertex) for port in vertex.inputs)
             (draft,) = label_vertex(vertex, inputs, self._tape)
@@ -292,6 +303,7 @@ class Network(Model):
 
     def commit(self, graph: Graph, arrays: Mapping[str, Array], moved: Mapping[str, NDArray[np.intp]]) -> None:
         """Take over a new structure and new arrays in a single assignment."""
+        memory = self.labels.memory
         observers = {
             name: observer.select(moved[name]) if name in moved else observer
             for name, observer in self.observers.items()
@@ -299,6 +311,7 @@ class Network(Model):
         state = (graph, dict(arrays), observers)
         # What is derived from the state goes first: it can be derived again, whichever state there is then.
         self._labels, self._drafts, self._tape = None, {}, None
+        self._memory = memory
         self._state = state
 
     def adopt(self, arrays: Mapping[str, Array], observers: Mapping[str, Observer], *, only: bool = False) -> None:
@@ -318,6 +331,10 @@ class Network(Model):
 
         return default_utility(handle)
 
+    def __copy__(self) -> Network:
+        """An independent copy: two networks never share arrays."""
+        return copy.deepcopy(self)
+
     def __deepcopy__(self, memo: dict[int, object]) -> Network:
         """An independent copy with its own arrays; callables of user-made layers are shared."""
         twin = Network(dtype=self.dtype.type)
@@ -327,6 +344,7 @@ class Network(Model):
         observers = {name: copy.deepcopy(observer) for name, observer in self.observers.items()}
         twin._state = (Graph(self.graph.vertices, self.graph.outputs), arrays, observers)
         twin._fills = dict(self._fills)
+        twin._memory, twin._tape = self._memory, None
         return twin
 
     def __repr__(self) -> str:
@@ -343,6 +361,9 @@ class Network(Model):
 
 class NetworkVertex(Handle):
     """A vertex of a NumPy network; `+ - * /` and unary minus make new ones."""
+
+    # NumPy arrays on the left leave operators to this class, which refuses them by name.
+    __array_ufunc__ = None
 
     def __init__(self, model: Network, name: str) -> None:
         """Only for networks; callers get vertices from `net[name]`."""

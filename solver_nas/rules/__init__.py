@@ -1,5 +1,6 @@
 """How neurons pass through operations: one rule per kind, made of a few primitives."""
 
+from solver_nas.labels import Memory
 from solver_nas.rules.label import label, label_vertex
 from solver_nas.rules.registry import Flow, Resized, Rewrite, Rule, changed, kinds, rule, rule_of
 from solver_nas.rules.scope import Scope, Weight
@@ -7,6 +8,7 @@ from solver_nas.rules.tape import Replay, Tape
 
 __all__ = [
     "Flow",
+    "Memory",
     "Replay",
     "Resized",
     "Rewrite",

@@ -13,20 +13,22 @@ from solver_nas.rules.tape import Replay, Tape
 
 if TYPE_CHECKING:
     from solver_nas.graph import Graph, Vertex
+    from solver_nas.labels import Memory
 
 
-def label(graph: Graph, replay: Replay | None = None) -> Labels:
+def label(graph: Graph, replay: Replay | None = None, *, memory: Memory | None = None) -> Labels:
     """Run every vertex's rule, producers first.
 
     Args:
         graph: the network's structure.
         replay: what an earlier pass found, to be repeated over a changed graph.
+        memory: what earlier passes decided by looking at sizes that may have changed since.
 
     Raises:
         RuleError: an operation without a rule, a rule that is silent about an axis, or shapes that do
             not fit together; the message names the vertex.
     """
-    tape = Tape(replay)
+    tape = Tape(replay, memory=memory)
     tensors: dict[Port, Tensor] = {}
     for vertex in graph.vertices:
         outputs = label_vertex(vertex, tuple(tensors[port] for port in vertex.inputs), tape)

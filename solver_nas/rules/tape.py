@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from solver_nas.graph import Port
-    from solver_nas.labels import IntArray, Neurons, SourceKey, Tensor
+    from solver_nas.labels import IntArray, Memory, Neurons, SourceKey, Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,14 +58,15 @@ class Tape:
     replay holds for it instead of new ones.
     """
 
-    def __init__(self, replay: Replay | None = None, *, first: int = 1) -> None:
+    def __init__(self, replay: Replay | None = None, *, memory: Memory | None = None, first: int = 1) -> None:
         """Start with nothing but the fixed label.
 
         Args:
             replay: what to hand out instead of new labels.
+            memory: what was decided for vertices before their sizes changed.
             first: the first new label, where lower ones are in use already.
         """
-        self._replay = replay
+        self._replay, self._memory = replay, memory
         self._count = first if replay is None else replay.count
         self._silent: list[IntArray] = []
         self.sources: dict[SourceKey, Neurons] = {}
@@ -102,7 +103,11 @@ class Tape:
         A rule that looks at sizes has to decide in the changed graph as it did before: an axis that
         shrinks to one neuron must not turn into an axis that is broadcast.
         """
-        choice = proposal if self._replay is None else self._replay.choices.get(key, 0)
+        choice = proposal
+        if self._replay is not None:
+            choice = self._replay.choices.get(key, 0)
+        elif self._memory is not None and key[0] in self._memory.vertices:
+            choice = self._memory.choices.get(key, 0)
         if choice:
             self.choices[key] = choice
         return choice
