@@ -209,7 +209,11 @@ def _model_of(asked: Sequence[tuple[Handle, object]]) -> Model:
 
 
 def _ask(request: object, delta: object, nin: Mapping[Any, Any] | None, also: Model | Iterable[Handle] = ()) -> Ask:
-    inputs, free = list((nin or {}).items()), list(also)
+    if delta is not None and not isinstance(request, Handle):
+        raise RequestError("a delta goes with a single vertex; for several, give a mapping from vertices to deltas")
+    if isinstance(also, Handle) or not isinstance(also, Iterable):
+        raise RequestError(f"expected a network or a list of vertices, got {also!r}")
+    inputs, free = list(dict(nin or {}).items()), list(also)
     outputs: list[tuple[Handle, object]] = []
     if isinstance(request, Model) or (
         isinstance(request, list | tuple) and request and all(isinstance(item, Handle) for item in request)

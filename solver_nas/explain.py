@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from solver_nas.classes import classify
+from solver_nas.errors import TimeLimitError
 from solver_nas.graph import Port
 from solver_nas.labels import FIXED, Reason
 from solver_nas.problem import pose
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from solver_nas.graph import Graph
     from solver_nas.labels import Labels
 _TIME_LIMIT = 10.0  # seconds; an explanation that is not minimal beats a minimal one that nobody waits for
+_LEAST_TIME = 0.2  # seconds for a single question, once the time is up
 
 T = TypeVar("T")
 
@@ -57,7 +59,7 @@ class Explanation:
         lines = [f"{' together with '.join(self.wishes) or 'The request'} is impossible."]
         lines += [f"  {reason}" for reason in self.reasons]
         for name, sizes in (self.nearest or {}).items():
-            which = f" for {name}" if len(self.nearest or {}) > 1 else ""
+            which = f", with {name} alone giving way" if len(self.nearest or {}) > 1 else ""
             lines.append(f"nearest possible{which}: {', '.join(map(str, sizes)) or 'none'}")
         if not self.minimal:
             lines.append("(not every line may be needed: the time for explaining was up)")
@@ -65,7 +67,13 @@ class Explanation:
 
 
 def explain_conflict(
-    graph: Graph, labels: Labels, targets: Sequence[Target], *, time_limit: float = _TIME_LIMIT, seed: int = 0
+    graph: Graph,
+    labels: Labels,
+    targets: Sequence[Target],
+    *,
+    known_impossible: bool = False,
+    time_limit: float = _TIME_LIMIT,
+    seed: int = 0,
 ) -> Explanation:
     """Find out whether exact wishes can be met together, and if not, why.
 
@@ -74,9 +82,13 @@ def explain_conflict(
     """
     exact = [target for target in targets if target.exact]
     deadline = time.perf_counter() + time_limit
-    if _feasible(labels, exact, seed):
-        return Explanation(possible=True)
-    core = _Relations(labels, exact, seed)
+    if not known_impossible:
+        status = _status(labels, exact, deadline, seed)
+        if status is Status.UNKNOWN:
+            raise TimeLimitError(f"whether the request is possible was not found out within {time_limit} s")
+        if status is not Status.INFEASIBLE:
+            return Explanation(possible=True)
+    core = _Relations(labels, deadline, seed)
     # Fewest wishes first, under all relations; then the relations that are enough for these.
     near = core.near(exact)
     few, wishes = _minimise(lambda some: core.feasible(some, near), exact, deadline)
@@ -84,8 +96,8 @@ def explain_conflict(
     nearest = {}
     for target in wishes:
         others = [other for other in exact if other is not target]
-        if not others or _feasible(labels, others, seed):
-            nearest[target.port.vertex] = _nearest(labels, target, others, seed)
+        if not others or _status(labels, others, deadline, seed) is not Status.INFEASIBLE:
+            nearest[target.port.vertex] = _nearest(labels, target, others, deadline, seed)
     return Explanation(
         False,
         tuple(wish.text for wish in wishes),
@@ -95,22 +107,26 @@ def explain_conflict(
     )
 
 
-def _feasible(labels: Labels, targets: Sequence[Target], seed: int) -> bool:
+def _status(labels: Labels, targets: Sequence[Target], deadline: float, seed: int) -> Status:
     problem = pose(labels, targets, lambda _: 0.0)
-    return solve(problem, seed=seed).status is not Status.INFEASIBLE
+    return solve(problem, time_limit=_left(deadline), seed=seed).status
 
 
-def _nearest(labels: Labels, target: Target, others: Sequence[Target], seed: int) -> tuple[int, ...]:
+def _nearest(labels: Labels, target: Target, others: Sequence[Target], deadline: float, seed: int) -> tuple[int, ...]:
     problem = pose(labels, [*others, target], lambda _: 0.0)
     wish = next(wish for wish in problem.wishes if wish.target is target)
-    return nearest_sizes(problem, wish, seed=seed)
+    return nearest_sizes(problem, wish, time_limit=_left(deadline), seed=seed)
+
+
+def _left(deadline: float) -> float:
+    return max(deadline - time.perf_counter(), _LEAST_TIME)
 
 
 class _Relations:
     """Feasibility with only some of the relations."""
 
-    def __init__(self, labels: Labels, targets: Sequence[Target], seed: int) -> None:
-        self._labels, self._targets, self._seed = labels, targets, seed
+    def __init__(self, labels: Labels, deadline: float, seed: int) -> None:
+        self._labels, self._deadline, self._seed = labels, deadline, seed
 
     def feasible(self, wishes: Sequence[Target], relations: Sequence[Reason]) -> bool:
         """Whether these wishes can be met under these relations alone."""
@@ -122,7 +138,8 @@ class _Relations:
             joints=tuple(joint for joint in labels.joints if joint.reason in reasons),
             products=tuple(product for product in labels.products if product.reason in reasons),
         )
-        return _feasible(some, wishes, self._seed)
+        # What is not found out in time counts as possible, so that its relations stay in the explanation.
+        return _status(some, wishes, self._deadline, self._seed) is not Status.INFEASIBLE
 
     def near(self, targets: Sequence[Target]) -> list[Reason]:
         """Relations that a wish can reach at all, in the order of the vertices."""

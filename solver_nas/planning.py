@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from solver_nas.labels import Labels
     from solver_nas.plan import Blueprint
     from solver_nas.requests import Target
+    from solver_nas.solve import Certificate
 
 Utility = Callable[[Any], object] | Mapping[Any, object]
 OnFailure = Literal["relax", "raise", "keep"]
@@ -99,8 +100,7 @@ def make_plan(
     """
     if on_failure not in ("relax", "raise", "keep"):
         raise RequestError(f"on_failure is 'relax', 'raise' or 'keep', got {on_failure!r}")
-    if not time_limit > 0:
-        raise RequestError(f"the time limit is a positive number of seconds, got {time_limit!r}")
+    _check_seconds(time_limit)
     _check_seed(seed)
     initialiser, targets = _initialiser(init), ask.targets()
     job = _Job(ask, _Worth(ask.model, utility), time_limit, int(seed))
@@ -110,7 +110,9 @@ def make_plan(
         made, explanation = None, Explanation(possible=False, reasons=(str(error),))
     if made is None:
         if explanation is None:
-            explanation = explain_conflict(ask.graph, ask.labels, targets, seed=job.seed)
+            explanation = explain_conflict(
+                ask.graph, ask.labels, targets, known_impossible=True, time_limit=min(time_limit, 10.0), seed=job.seed
+            )
         if on_failure == "keep":
             return None, explanation
         if on_failure == "raise":
@@ -122,6 +124,11 @@ def make_plan(
         warnings.warn(RelaxedWarning(text), stacklevel=stacklevel + 1)
         job.notes.append("an exact request was impossible and was relaxed")
     return Plan(ask.model, made, job.worth.seen, job.seed, initialiser, tuple(job.notes)), explanation
+
+
+def _check_seconds(value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise RequestError(f"the time limit is a positive number of seconds, got {value!r}")
 
 
 def _check_seed(seed: object) -> None:
@@ -163,6 +170,10 @@ class _Worth:
 
     def __init__(self, model: Model, utility: Utility | None) -> None:
         self._model, self._utility = model, utility
+        if utility is not None and not callable(utility) and not isinstance(utility, Mapping):
+            raise RequestError(
+                f"a utility is a function of a vertex, or a mapping from vertices to worths, got {utility!r}"
+            )
         self.seen: dict[str, NDArray[np.float64]] = {}
         if isinstance(utility, Mapping):
             for handle in utility:
@@ -204,6 +215,7 @@ class _Job:
     def __init__(self, ask: Ask, worth: _Worth, time_limit: float, seed: int) -> None:
         self.ask, self.worth, self.time_limit, self.seed = ask, worth, time_limit, seed
         self.notes: list[str] = []
+        self._free: Certificate | None = None
 
     def draw(self, targets: Sequence[Target]) -> Blueprint | None:
         """The best blueprint, or `None` if the wishes contradict the relations between sizes.
@@ -226,9 +238,19 @@ class _Job:
             except DisorderError:
                 continue
             if made is not None:
+                made = self._restricted(made)
                 self.notes.append(f"{note}, since their order would not fit otherwise ({disorder})")
                 return made
         raise ImpossibleError(f"no order of the neurons fits: {disorder}") from disorder
+
+    def _restricted(self, made: Blueprint) -> Blueprint:
+        """The blueprint with a certificate that owns up to the choices that were left out."""
+        free = self._free
+        same = free and (free.objective, free.deviation) == (made.certificate.objective, made.certificate.deviation)
+        if free is None or same:
+            return made
+        bound = max(free.bound, made.certificate.bound)
+        return replace(made, certificate=replace(made.certificate, status=Status.FEASIBLE, bound=bound))
 
     def _draw(self, labels: Labels, targets: Sequence[Target], *, insert: bool = True) -> Blueprint | None:
         clock = [time.perf_counter()]
@@ -243,6 +265,7 @@ class _Job:
             raise TimeLimitError(f"no solution was found within {self.time_limit} s; give it more time")
         seconds = dict(zip(("pose", "solve"), np.diff(clock).tolist(), strict=True))
         certificate = certify(problem, counts, seconds)
+        self._free = self._free or certificate
         blueprint = draw(self.ask.graph, labels, problem.class_of, select(problem, counts), certificate)
         seconds["plan"] = time.perf_counter() - clock[-1]
         return blueprint

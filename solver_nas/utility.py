@@ -36,6 +36,9 @@ def class_utility(labels: Labels, ports: Iterable[Port], class_of: IntArray, cla
             found.append(class_of[neurons["label"]])
             weights.append(vector)
     total = np.bincount(np.concatenate(found), np.concatenate(weights), classes)
+    with np.errstate(over="ignore"):
+        if not np.isfinite(np.abs(total).sum()):
+            raise UtilityError("the utilities of all neurons together are not a finite number; scale them down")
     return total.astype(np.float64, copy=False)
 
 

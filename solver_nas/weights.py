@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solver_nas.errors import PlanError
+from solver_nas.errors import PlanError, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,7 +132,12 @@ def fill(
     if not made.any():
         return array
     if init is not None:
-        array[made] = np.asarray(init(rng, array.shape, spread))[made]
+        values = np.asarray(init(rng, array.shape, spread))
+        if values.shape != array.shape or values.dtype.kind not in "biuf" or not np.isfinite(values[made]).all():
+            raise RequestError(
+                f"init has to return finite numbers of shape {array.shape}, got {values.dtype} of shape {values.shape}"
+            )
+        array[made] = values[made]
     elif value is not None:
         array[made] = value
     else:

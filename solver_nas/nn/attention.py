@@ -87,11 +87,12 @@ def attention(
     def part(what: str) -> str | None:
         return None if name is None else f"{name}.{what}"
 
-    query = dense(x, heads * size, bias=bias, name=part("query"))
-    key = dense(source, shared * size, bias=bias, name=part("key"))
-    value = dense(source, shared * values, bias=bias, name=part("value"))
-    mixed = attend(query, key, value, num_heads=heads, kv_heads=shared, causal=causal, name=part("heads"))
-    return dense(mixed, out, bias=bias, name=name)
+    with x.model.together():
+        query = dense(x, heads * size, bias=bias, name=part("query"))
+        key = dense(source, shared * size, bias=bias, name=part("key"))
+        value = dense(source, shared * values, bias=bias, name=part("value"))
+        mixed = attend(query, key, value, num_heads=heads, kv_heads=shared, causal=causal, name=part("heads"))
+        return dense(mixed, out, bias=bias, name=name)
 
 
 def attend(

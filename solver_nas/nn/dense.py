@@ -8,7 +8,7 @@ import autograd.numpy as anp
 import numpy as np
 
 from solver_nas.errors import LayerError
-from solver_nas.nn.activations import activate
+from solver_nas.nn.activations import activate, function
 from solver_nas.nn.forward import Call, forward
 from solver_nas.rules import Scope, rule
 from solver_nas.rules.contract import einsum, elementwise
@@ -52,6 +52,7 @@ def dense(
         (batch, ..., units). Arrays: `weight` (units, features), `bias` (units,).
     """
     net, units = x.model, width("dense", units)
+    function(activation)
     features = x.shape[-1]
     if features is None:
         raise LayerError(f"dense: the last axis of {x.name!r} has no known size")

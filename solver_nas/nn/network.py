@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from solver_nas.nn.operation import Operation
 from solver_nas.rules import Memory, Scope, Tape, label, label_vertex, rule
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from solver_nas.frontend import Array
     from solver_nas.graph import Digraph
@@ -201,6 +202,18 @@ class Network(Model):
         self._labels = None
         self.graph.add(vertex)
         return self.handle(name)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Add several vertices or, if one of them fails, none."""
+        graph = Graph(self.graph.vertices, self.graph.outputs)
+        arrays, fills = dict(self.arrays), dict(self._fills)
+        try:
+            yield
+        except BaseException:
+            self._labels, self._drafts, self._tape, self._fills = None, {}, None, fills
+            self._state = (graph, arrays, self.observers)
+            raise
 
     def _free_key(self, key: str) -> str:
         """An array key that is not in use: a renamed vertex keeps its arrays' old keys."""

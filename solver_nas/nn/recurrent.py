@@ -116,9 +116,10 @@ def bidirectional(
     if "reverse" in options:
         raise LayerError("bidirectional: runs in both directions; leave `reverse` out")
     names = (None, None) if name is None else (f"{name}.forward", f"{name}.reverse")
-    ahead = layer(x, units, name=names[0], **options)
-    back = layer(x, units, name=names[1], reverse=True, **options)
-    return concat([ahead, back], axis=-1, name=name)
+    with x.model.together():
+        ahead = layer(x, units, name=names[0], **options)
+        back = layer(x, units, name=names[1], reverse=True, **options)
+        return concat([ahead, back], axis=-1, name=name)
 
 
 def _add(

@@ -103,9 +103,10 @@ def channel_shuffle(x: NetworkVertex, groups: int, *, name: str | None = None) -
     sizes = [known_size(layer, x, axis) for axis in range(1, len(x.shape))]
     groups = divisor(layer, "groups", groups, sizes[0] if sizes else 0)
     names = (None, None) if name is None else (f"{name}.split", f"{name}.swap")
-    split = reshape(x, (groups, sizes[0] // groups, *sizes[1:]), name=names[0])
-    swapped = transpose(split, (0, 2, 1, *range(3, len(sizes) + 2)), name=names[1])
-    return reshape(swapped, sizes, name=name)
+    with x.model.together():
+        split = reshape(x, (groups, sizes[0] // groups, *sizes[1:]), name=names[0])
+        swapped = transpose(split, (0, 2, 1, *range(3, len(sizes) + 2)), name=names[1])
+        return reshape(swapped, sizes, name=name)
 
 
 def pixel_shuffle(x: NetworkVertex, factor: int, *, name: str | None = None) -> NetworkVertex:
@@ -124,10 +125,11 @@ def pixel_shuffle(x: NetworkVertex, factor: int, *, name: str | None = None) -> 
     channels = sizes[0] // divisor(layer, f"factor ** {rank}", factor**rank, sizes[0])
     names = (None, None) if name is None else (f"{name}.split", f"{name}.swap")
     fixed = tuple(range(2, rank + 2))
-    split = reshape(x, (channels, *[factor] * rank, *sizes[1:]), fixed=fixed, name=names[0])
     pairs = [axis for place in range(2, rank + 2) for axis in (place + rank, place)]
-    swapped = transpose(split, (0, 1, *pairs), name=names[1])
-    return reshape(swapped, (channels, *(size * factor for size in sizes[1:])), name=name)
+    with x.model.together():
+        split = reshape(x, (channels, *[factor] * rank, *sizes[1:]), fixed=fixed, name=names[0])
+        swapped = transpose(split, (0, 1, *pairs), name=names[1])
+        return reshape(swapped, (channels, *(size * factor for size in sizes[1:])), name=name)
 
 
 @forward("flatten")

@@ -51,15 +51,16 @@ def split(
     if sum(sizes) != total:
         raise LayerError(f"{layer}: sections {sizes} add up to {sum(sizes)}, the axis has {total}")
     bounds = pairwise(accumulate(sizes, initial=0))
-    return tuple(
-        x.model.add(
-            "part",
-            None if name is None else f"{name}.{place}",
-            (x,),
-            {"axis": axis, "start": start, "stop": stop},
+    with x.model.together():
+        return tuple(
+            x.model.add(
+                "part",
+                None if name is None else f"{name}.{place}",
+                (x,),
+                {"axis": axis, "start": start, "stop": stop},
+            )
+            for place, (start, stop) in enumerate(bounds)
         )
-        for place, (start, stop) in enumerate(bounds)
-    )
 
 
 def take(x: NetworkVertex, index: Sequence[int], *, axis: int | None = None, name: str | None = None) -> NetworkVertex:

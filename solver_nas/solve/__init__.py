@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from solver_nas.solve.closed import solve_single
 from solver_nas.solve.exact import reachable, solve_counts
 from solver_nas.solve.parts import parts, whole
-from solver_nas.solve.rectangular import solve_rectangular
+from solver_nas.solve.rectangular import reachable_sizes, solve_rectangular
 from solver_nas.solve.solution import Certificate, Counts, Selection, Status, kept_utility, select
 
 if TYPE_CHECKING:
@@ -72,8 +72,13 @@ def nearest_sizes(problem: Problem, wish: Wish, *, time_limit: float = TIME_LIMI
     Returns:
         At most two sizes, ascending; the wished size itself if it is possible.
     """
+    for part in parts(problem):
+        mine = next((other for other in part.wishes if other.target is wish.target), None)
+        found = None if mine is None else reachable_sizes(part, mine)
+        if found is not None:
+            return found
     deadline = time.perf_counter() + time_limit
     part = whole(replace(problem, wishes=tuple(other for other in problem.wishes if other is not wish)))
-    local = next(w for w in whole(problem).wishes if w.target is wish.target)
-    found = [reachable(part, local, upwards=up, deadline=deadline, seed=seed) for up in (False, True)]
-    return tuple(sorted({size for size in found if size is not None}))
+    local = next(other for other in whole(problem).wishes if other.target is wish.target)
+    sizes = [reachable(part, local, upwards=up, deadline=deadline, seed=seed) for up in (False, True)]
+    return tuple(sorted({size for size in sizes if size is not None}))

@@ -187,7 +187,8 @@ def reachable(part: Part, wish: Wish, *, upwards: bool, deadline: float, seed: i
         deadline: on the clock of `time.perf_counter`.
         seed: for the solver.
     """
-    counts = CountModel(part)
+    # Sizes that fit may lie some way off: at the next common multiple of what stands in the way.
+    counts = CountModel(part, most=most_new(part) + 4 * max(wish.target.size, wish.target.before))
     size = counts.expression(wish.count)
     if upwards:
         counts.model.add(size >= wish.target.size)

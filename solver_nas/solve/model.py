@@ -21,16 +21,17 @@ Window = tuple[int, int]
 class CountModel:
     """The CP-SAT model of one part of a problem; lives for one search."""
 
-    def __init__(self, part: Part, windows: Sequence[Window] | None = None) -> None:
+    def __init__(self, part: Part, windows: Sequence[Window] | None = None, most: int | None = None) -> None:
         """Build variables and constraints; utilities come later.
 
         Args:
             part: buckets and what relates them.
             windows: lowest and highest count of every bucket; by default from none to all.
+            most: how many new neurons a slot may get; by default what the wishes can use.
         """
         self.part = part
         self.model = cp_model.CpModel()
-        most = most_new(part)
+        most = most_new(part) if most is None else most
         self.windows = list(windows or ((0, len(bucket.classes)) for bucket in part.buckets))
         self.kept = [self._count_variable(*window) for window in self.windows]
         self.new = [self.model.new_int_var(0, most, "") for _ in range(part.slots)]

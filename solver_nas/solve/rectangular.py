@@ -49,21 +49,14 @@ class _Grid:
 
 def solve_rectangular(part: Part) -> Counts | None:
     """Find the best counts by trying all shapes; `None` where the part is of another kind, or too large."""
-    rows = part.rectangles[0].rows if part.rectangles else ()
-    grids = _grids(part, rows)
-    if not grids or not _fits(part, rows, grids):
+    found = _shapes(part)
+    if found is None:
         return None
-    if len(rows) * math.prod(grid.most for grid in grids) > _MOST_SHAPES:
-        return None
-    axes = np.meshgrid(np.arange(1, len(rows) + 1), *(np.arange(1, grid.most + 1) for grid in grids), indexing="ij")
-    shapes = np.stack([axis.reshape(-1) for axis in axes])
-    # New columns only where no row goes.
-    grows = np.any([shapes[1 + j] > grid.columns for j, grid in enumerate(grids)], axis=0)
-    allowed = ~grows | (shapes[0] == len(rows))
+    rows, grids, shapes = found
+    allowed = np.ones(shapes.shape[1], bool)
     deviation, short = np.zeros(shapes.shape[1], np.int64), np.zeros(shapes.shape[1], np.int64)
     for wish in part.wishes:
-        size = _size(wish.count, shapes, rows, grids)
-        target = wish.target
+        size, target = _size(wish.count, shapes, rows, grids), wish.target
         if target.exact:
             allowed &= size == target.size
             continue
@@ -77,6 +70,45 @@ def solve_rectangular(part: Part) -> Counts | None:
     cost = deviation * (len(part.wishes) + 1) + short
     best = np.flatnonzero(allowed & (cost == cost[allowed].min()))
     return _choose(part, rows, grids, shapes[:, best], int(deviation[best[0]]))
+
+
+def reachable_sizes(part: Part, wish: Wish) -> tuple[int, ...] | None:
+    """The nearest sizes below and above one of the part's wishes, the other exact ones being kept.
+
+    Returns:
+        At most two sizes, ascending; `None` where the part is of another kind, or too large.
+    """
+    found = _shapes(part)
+    if found is None:
+        return None
+    rows, grids, shapes = found
+    sizes = _size(wish.count, shapes, rows, grids)
+    for other in part.wishes:
+        if other is not wish and other.target.exact:
+            sizes = sizes[_size(other.count, shapes, rows, grids) == other.target.size]
+            shapes = shapes[:, _size(other.count, shapes, rows, grids) == other.target.size]
+    below, above = sizes[sizes <= wish.target.size], sizes[sizes >= wish.target.size]
+    return tuple(sorted({int(size) for size in (*below[below == below.max(initial=0)], *_least(above))}))
+
+
+def _least(sizes: IntArray) -> IntArray:
+    return sizes[sizes == sizes.min()] if len(sizes) else sizes
+
+
+def _shapes(part: Part) -> tuple[tuple[int, ...], list[_Grid], IntArray] | None:
+    """Rows, rectangles, and all shapes: how many rows live, and how many columns each rectangle has."""
+    rows = part.rectangles[0].rows if part.rectangles else ()
+    grids = _grids(part, rows)
+    if not grids or not _fits(part, rows, grids):
+        return None
+    if len(rows) * math.prod(grid.most for grid in grids) > _MOST_SHAPES:
+        return None
+    numbers = (len(rows), *(grid.most for grid in grids))
+    axes = np.meshgrid(*(np.arange(1, most + 1) for most in numbers), indexing="ij")
+    shapes = np.stack([axis.reshape(-1) for axis in axes])
+    # New columns only where no row goes.
+    grows = np.any([shapes[1 + place] > grid.columns for place, grid in enumerate(grids)], axis=0)
+    return rows, grids, shapes[:, ~grows | (shapes[0] == len(rows))]
 
 
 def _grids(part: Part, rows: tuple[int, ...]) -> list[_Grid] | None:
