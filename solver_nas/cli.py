@@ -51,6 +51,9 @@ def _root() -> None:
     """Change the architecture of trained networks: provably the best neurons stay."""
 
 
+FORMATS = (".png", ".svg", ".pdf", ".jpg")
+
+
 @main.command(epilog=EPILOG)
 def demo(
     name: Annotated[Demo, typer.Argument(help="What to show.", show_default=True)] = Demo.XOR,
@@ -61,7 +64,7 @@ def demo(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and save no picture.")] = False,
 ) -> None:
-    r"""Train a small network, remove half of its neurons, and see what is left of it.
+    """Train a small network, remove half of its neurons, and see what is left of it.
 
     xor: a network of 2, 32 and 1 neurons loses the 16 hidden ones that are worth least, most, or random
     ones. Saves a picture of what each computes.
@@ -69,14 +72,14 @@ def demo(
     digits: a convolutional network with a residual connection and a concatenation loses half of its channels
     by one request.
 
-    \b
-    Examples:
-      solver-nas demo
-      solver-nas demo --seeds 100
-      solver-nas demo digits --json
+    Examples: `solver-nas demo`, `solver-nas demo --seeds 100`, `solver-nas demo digits --json`.
     """
     if picture is not None and (name is not Demo.XOR or seeds > 1 or as_json):
         raise typer.BadParameter("a picture is made of xor with one seed, without --json", param_hint="--picture")
+    if picture is not None and picture.suffix.lower() not in FORMATS:
+        raise typer.BadParameter(f"a picture is a file that ends in {', '.join(FORMATS)}", param_hint="--picture")
+    if picture is not None and not picture.absolute().parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {str(picture.absolute().parent)!r}", param_hint="--picture")
     try:
         show = _show_xor if name is Demo.XOR else _show_digits
         show(seed, seeds, picture or Path("xor.png"), as_json)
