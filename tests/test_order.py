@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from solver_nas import Network, concat, delta_nout, explain, nn, plan_change
+from solver_nas import Network, concat, delta_nout, explain, nn, plan_change, relaxed
 from solver_nas.errors import ImpossibleError, RelaxedWarning
 from solver_nas.frontend import Handle
 from solver_nas.nn.network import NetworkVertex
@@ -62,6 +62,11 @@ def test_a_shuffle_that_meets_its_own_input_has_no_order(delta: int) -> None:
     assert not explain(net["x"], delta)
     with pytest.warns(RelaxedWarning, match="no order of the neurons fits"):
         assert plan_change(net["x"], delta).empty
+    plan = plan_change(net["x"], relaxed(delta), utility={net["x"]: np.arange(8.0)})
+    plan.check()
+    assert plan.empty
+    assert plan.certificate.objective == 28
+    assert plan.certificate.bound >= 28
     assert not delta_nout(net["x"], delta, on_failure="keep")
     assert net.graph is graph
     assert {key: array.tobytes() for key, array in net.arrays.items()} == arrays
