@@ -101,6 +101,7 @@ def draw(graph: Graph, labels: Labels, class_of: IntArray, selection: Selection,
     indices, sizes = {}, {}
     for port, tensor in labels.tensors.items():
         index = _check_tensor(port, tensor, relabelled.tensors[port], moves, labels.count)
+        index.flags.writeable = False
         indices[port.vertex], sizes[port.vertex] = index, (len(tensor.neurons), len(index))
     arrays = {}
     for key, parameter in labels.parameters.items():

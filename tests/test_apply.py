@@ -127,6 +127,12 @@ def test_a_plan_is_for_one_state_of_one_model() -> None:
     assert everything(net) == before
 
 
+def test_what_a_plan_says_cannot_be_written_to() -> None:
+    plan = plan_change(network()["a"], -1, utility=worth)
+    with pytest.raises(ValueError, match="read-only"):
+        plan.indices["a"][0] = 3
+
+
 def test_copies_are_untouched() -> None:
     net = network()
     twin = copy.deepcopy(net)
