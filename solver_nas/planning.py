@@ -226,17 +226,19 @@ class _Job:
             ImpossibleError: the sizes fit, but no order of the neurons does.
         """
         labels = self.ask.labels
+        self._free = None
         try:
             return self._draw(labels, targets)
         except DisorderError as error:
             disorder = error
+        alike = _alike(labels)
         # Fewer choices, of which any can be put in order: the same columns in all rows, then no new neurons.
         for insert, note in (
             (True, "all rows of a rectangle keep the same columns"),
             (False, "no new neurons are inserted"),
         ):
             try:
-                made = self._draw(_alike(labels), targets, insert=insert)
+                made = self._draw(alike, targets, insert=insert)
             except DisorderError:
                 continue
             if made is not None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from solver_nas.graph import Vertex
-    from solver_nas.labels import Block, Neurons, SourceKey, Tensor
+    from solver_nas.labels import Block, SourceKey, Tensor
     from solver_nas.rules.tape import Tape
 
 T = TypeVar("T")
@@ -126,10 +126,6 @@ class Scope:
             self.tape.pin(level, self.reason(why))
         if report:
             self.tape.report(self.reason(why))
-
-    def pin_neurons(self, array: Neurons, why: str) -> None:
-        """Keep these neurons for ever, as the operation is defined, without a report."""
-        self.tape.pin(array, self.reason(why))
 
     def silent(self) -> list[str]:
         """What the rule has not spoken of, in words."""

@@ -85,8 +85,8 @@ def reachable_sizes(part: Part, wish: Wish) -> tuple[int, ...] | None:
     sizes = _size(wish.count, shapes, rows, grids)
     for other in part.wishes:
         if other is not wish and other.target.exact:
-            sizes = sizes[_size(other.count, shapes, rows, grids) == other.target.size]
-            shapes = shapes[:, _size(other.count, shapes, rows, grids) == other.target.size]
+            met = _size(other.count, shapes, rows, grids) == other.target.size
+            sizes, shapes = sizes[met], shapes[:, met]
     below, above = sizes[sizes <= wish.target.size], sizes[sizes >= wish.target.size]
     return tuple(sorted({int(size) for size in (*below[below == below.max(initial=0)], *_least(above))}))
 
