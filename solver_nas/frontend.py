@@ -56,6 +56,14 @@ class Model(ABC):
         """
 
     @abstractmethod
+    def fork(self) -> Model:
+        """A model in the same state, to try a change on; arrays may be shared."""
+
+    @abstractmethod
+    def take_over(self, fork: Model) -> None:
+        """Enter the state of a fork, all or nothing."""
+
+    @abstractmethod
     def default_utility(self, handle: Handle) -> NDArray[np.float64] | float:
         """What the neurons of a vertex are worth when the caller does not say."""
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping
+    from collections.abc import Container, Hashable, Iterator, Mapping
 
     from solver_nas.graph import Port
 
@@ -37,6 +37,20 @@ class Memory(NamedTuple):
 
     vertices: frozenset[str]
     choices: Mapping[SourceKey, int]
+
+    def renamed(self, old: str, new: str) -> Memory:
+        """The same decisions of a vertex with another name."""
+        return Memory(
+            frozenset(new if name == old else name for name in self.vertices),
+            {(new, *key[1:]) if key[0] == old else key: choice for key, choice in self.choices.items()},
+        )
+
+    def without(self, vertices: Container[str]) -> Memory:
+        """Forget what was decided for some vertices."""
+        return Memory(
+            frozenset(name for name in self.vertices if name not in vertices),
+            {key: choice for key, choice in self.choices.items() if key[0] not in vertices},
+        )
 
 
 class Reason(NamedTuple):

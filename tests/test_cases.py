@@ -21,7 +21,7 @@ from solver_nas import (
 )
 from solver_nas.errors import ImpossibleError, RelaxedWarning
 from solver_nas.frontend import Handle
-from solver_nas.nn.network import NetworkVertex
+from solver_nas.nn.vertex import NetworkVertex
 
 ONES = np.ones(6)
 

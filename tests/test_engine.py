@@ -12,7 +12,7 @@ from solver_nas.errors import ImpossibleError
 from solver_nas.frontend import Handle
 from solver_nas.graph import Port, Vertex
 from solver_nas.labels import Tensor
-from solver_nas.nn.network import NetworkVertex
+from solver_nas.nn.vertex import NetworkVertex
 from solver_nas.rules import Resized, Scope, rule
 from solver_nas.rules.contract import einsum, elementwise
 from solver_nas.rules.primitives import take

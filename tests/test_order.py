@@ -6,7 +6,7 @@ import pytest
 from solver_nas import Network, concat, delta_nout, explain, nn, plan_change, relaxed
 from solver_nas.errors import ImpossibleError, RelaxedWarning
 from solver_nas.frontend import Handle
-from solver_nas.nn.network import NetworkVertex
+from solver_nas.nn.vertex import NetworkVertex
 from solver_nas.testing.laws import check_masked
 
 

@@ -13,7 +13,7 @@ from solver_nas.nn.embedding import embedding
 from solver_nas.nn.enlarge import pad, upsample
 from solver_nas.nn.group_norm import group_norm, instance_norm
 from solver_nas.nn.layer_norm import layer_norm, rms_norm
-from solver_nas.nn.network import Network, NetworkVertex
+from solver_nas.nn.network import Network
 from solver_nas.nn.observe import (
     ActivationContribution,
     ActivationStatistics,
@@ -30,6 +30,7 @@ from solver_nas.nn.shapes import channel_shuffle, flatten, pixel_shuffle, reshap
 from solver_nas.nn.slices import flip, split, take
 from solver_nas.nn.softmax import softmax
 from solver_nas.nn.train import calibrate, fit
+from solver_nas.nn.vertex import NetworkVertex
 from solver_nas.nn.worth import (
     activation_times_outgoing,
     contribution,

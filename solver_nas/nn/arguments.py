@@ -11,7 +11,7 @@ from solver_nas.errors import LayerError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from solver_nas.nn.network import NetworkVertex
+    from solver_nas.nn.vertex import NetworkVertex
 
 
 def title(kind: str, name: str | None) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from solver_nas.labels import Tensor
-    from solver_nas.nn.network import NetworkVertex
+    from solver_nas.nn.vertex import NetworkVertex
 
 _FUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda a, b: a + b,

@@ -15,7 +15,7 @@ from solver_nas.rules import Scope, rule
 
 if TYPE_CHECKING:
     from solver_nas.labels import Tensor
-    from solver_nas.nn.network import NetworkVertex
+    from solver_nas.nn.vertex import NetworkVertex
 
 
 def batch_norm(

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from solver_nas.labels import Neurons
-    from solver_nas.nn.network import Network, NetworkVertex
+    from solver_nas.nn.network import Network
+    from solver_nas.nn.vertex import NetworkVertex
 
 
 def invariant(

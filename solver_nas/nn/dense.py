@@ -15,7 +15,8 @@ from solver_nas.rules.contract import einsum, elementwise
 
 if TYPE_CHECKING:
     from solver_nas.labels import Tensor
-    from solver_nas.nn.network import Network, NetworkVertex
+    from solver_nas.nn.network import Network
+    from solver_nas.nn.vertex import NetworkVertex
 
 
 def glorot(net: Network, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Any:

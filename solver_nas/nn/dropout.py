@@ -12,7 +12,7 @@ from solver_nas.rules.primitives import same
 
 if TYPE_CHECKING:
     from solver_nas.labels import Tensor
-    from solver_nas.nn.network import NetworkVertex
+    from solver_nas.nn.vertex import NetworkVertex
 
 
 def dropout(x: NetworkVertex, rate: float = 0.5, *, name: str | None = None) -> NetworkVertex:

@@ -16,7 +16,7 @@ from solver_nas.rules.contract import einsum
 
 if TYPE_CHECKING:
     from solver_nas.labels import Tensor
-    from solver_nas.nn.network import NetworkVertex
+    from solver_nas.nn.vertex import NetworkVertex
 
 
 def embedding(

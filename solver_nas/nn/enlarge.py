@@ -17,7 +17,7 @@ from solver_nas.rules.primitives import whole
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from solver_nas.nn.network import NetworkVertex
+    from solver_nas.nn.vertex import NetworkVertex
 
 
 def pad(

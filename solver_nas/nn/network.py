@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solver_nas.errors import GraphError, LayerError
+from solver_nas.errors import GraphError, LayerError, RequestError
 from solver_nas.frontend import Handle, Model
 from solver_nas.graph import Graph, Parameter, Port, Vertex
-from solver_nas.labels import Block, Tensor
+from solver_nas.nn import inputs as _inputs  # noqa: F401 - registers what an input is
 from solver_nas.nn.forward import evaluate
-from solver_nas.nn.operation import Operation
-from solver_nas.rules import Memory, Scope, Tape, label, label_vertex, rule
+from solver_nas.nn.state import State, frozen
+from solver_nas.nn.vertex import NetworkVertex
+from solver_nas.rules import Tape, label, label_vertex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from solver_nas.frontend import Array
     from solver_nas.graph import Digraph
-    from solver_nas.labels import Labels
+    from solver_nas.labels import Labels, Tensor
     from solver_nas.nn.observe import Observer
 
 
@@ -36,6 +37,7 @@ class Network(Model):
     Args:
         seed: for the initial weights.
         dtype: of the weights.
+        history: how many edits `undo` can take back; what an edit replaced stays in memory until then.
 
     >>> from solver_nas import nn
     >>> net = Network()
@@ -47,23 +49,28 @@ class Network(Model):
     (5, 1)
     """
 
-    def __init__(self, *, seed: int = 0, dtype: type[np.floating[Any]] = np.float64) -> None:
+    def __init__(self, *, seed: int = 0, dtype: type[np.floating[Any]] = np.float64, history: int = 1) -> None:
         """Start without vertices."""
-        self.rng = np.random.default_rng(seed)
         self.dtype = np.dtype(dtype)
-        self._state: tuple[Graph, dict[str, Array], dict[str, Observer]] = (Graph(), {}, {})
-        self._fills: dict[str, float | None] = {}
+        self.history = history
+        self._state = State(Graph(), {}, {}, {}, None, np.random.default_rng(seed))
+        self._in_transaction = False
+        # What follows from the state, until it is asked for again.
         self._drafts: dict[str, Tensor] = {}
         self._tape: Tape | None = Tape()
-        self._memory: Memory | None = None
         self._labels: Labels | None = None
+
+    def _enter(self, state: State) -> None:
+        # What is derived from the state goes first: it can be derived again, whichever state there is then.
+        self._labels, self._drafts, self._tape = None, {}, None
+        self._state = state
 
     # -- reading -------------------------------------------------------------------------------
 
     @property
     def graph(self) -> Graph:
         """The present structure, as values."""
-        return self._state[0]
+        return self._state.graph
 
     @property
     def digraph(self) -> Digraph:
@@ -72,19 +79,35 @@ class Network(Model):
 
     @property
     def arrays(self) -> dict[str, Array]:
-        """The present arrays by key (`"vertex.role"`)."""
-        return self._state[1]
+        """The present arrays by key (`"vertex.role"`). They are values: replace one instead of writing into it."""
+        return self._state.arrays
 
     @property
     def observers(self) -> dict[str, Observer]:
         """What is gathered about activations, by vertex name."""
-        return self._state[2]
+        return self._state.observers
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """Randomness for new weights and for training."""
+        return self._state.rng
+
+    @property
+    def history(self) -> int:
+        """How many edits `undo` can take back."""
+        return self._history
+
+    @history.setter
+    def history(self, depth: int) -> None:
+        if depth < 0 or depth != int(depth):
+            raise RequestError(f"the history is a number of edits from 0 on, got {depth!r}")
+        self._history = int(depth)
 
     @property
     def labels(self) -> Labels:
         """The labels of the present structure."""
         if self._labels is None:
-            self._labels = label(self.graph, memory=self._memory)
+            self._labels = label(self.graph, memory=self._state.memory)
         return self._labels
 
     @property
@@ -196,8 +219,8 @@ class Network(Model):
             raise GraphError(f"vertex {name!r} is there already; names must be unique")
         draft = self._draft(vertex)
         # The vertex itself comes last: until it is there, what belongs to it is of no consequence.
-        self.arrays.update(made.values())
-        self._fills.update({made[role][0]: value for role, value in (fills or {}).items() if role in made})
+        self.arrays.update(frozen(dict(made.values())))
+        self._state.fills.update({made[role][0]: value for role, value in (fills or {}).items() if role in made})
         self._drafts[name] = draft
         self._labels = None
         self.graph.add(vertex)
@@ -206,13 +229,11 @@ class Network(Model):
     @contextmanager
     def together(self) -> Iterator[None]:
         """Add several vertices or, if one of them fails, none."""
-        graph = Graph(self.graph.vertices, self.graph.outputs)
-        arrays, fills = dict(self.arrays), dict(self._fills)
+        before = self._state.apart()
         try:
             yield
         except BaseException:
-            self._labels, self._drafts, self._tape, self._fills = None, {}, None, fills
-            self._state = (graph, arrays, self.observers)
+            self._enter(before)
             raise
 
     def _free_key(self, key: str) -> str:
@@ -225,7 +246,7 @@ class Network(Model):
     def _draft(self, vertex: Vertex) -> Tensor:
         """The output of a vertex that is about to be added: it checks that everything fits."""
         if self._tape is None:
-            self._tape, self._drafts = Tape(memory=self._memory, first=self.labels.count), {}
+            self._tape, self._drafts = Tape(memory=self._state.memory, first=self.labels.count), {}
         try:
             inputs = tuple(self.tensor(port.vertex) for port in vertex.inputs)
             (draft,) = label_vertex(vertex, inputs, self._tape)
@@ -259,7 +280,8 @@ class Network(Model):
             tensor = self.tensor(old)
             graph = self.graph.renamed(old, new)
             observers = {new if name == old else name: seen for name, seen in self.observers.items()}
-            self._state = (graph, self.arrays, observers)
+            memory = self._state.memory and self._state.memory.renamed(old, new)
+            self._state = self._state._replace(graph=graph, observers=observers, memory=memory)
             self._drafts = {name: kept for name, kept in self._drafts.items() if name != old} | {new: tensor}
             self._labels = None
         return self.handle(new)
@@ -312,20 +334,93 @@ class Network(Model):
 
     def fill_of(self, vertex: str, role: str) -> float | None:
         """What a new entry of a parameter starts with; `None` for a weight."""
-        return self._fills.get(self.graph.vertex(vertex).parameters[role].key)
+        return self._state.fills.get(self.graph.vertex(vertex).parameters[role].key)
 
     def commit(self, graph: Graph, arrays: Mapping[str, Array], moved: Mapping[str, NDArray[np.intp]]) -> None:
         """Take over a new structure and new arrays in a single assignment."""
-        memory = self.labels.memory
         observers = {
             name: observer.select(moved[name]) if name in moved else observer
             for name, observer in self.observers.items()
         }
-        state = (graph, dict(arrays), observers)
-        # What is derived from the state goes first: it can be derived again, whichever state there is then.
-        self._labels, self._drafts, self._tape = None, {}, None
-        self._memory = memory
-        self._state = state
+        self._commit(
+            self._state._replace(graph=graph, arrays=frozen(arrays), observers=observers, memory=self.labels.memory)
+        )
+
+    def _commit(self, state: State) -> None:
+        """Enter a state that can be left again by `undo`."""
+        if not self._in_transaction:
+            before = self._state
+            # Layers are added to graphs in place, which must not reach into the past.
+            before = before.apart() if state.graph is before.graph else before
+            state = state.after(before, self.history)
+        self._enter(state)
+
+    def fork(self) -> Network:
+        """A network in the same state, with the same arrays, to try a change on."""
+        twin = Network(dtype=self.dtype.type, history=0)
+        twin._enter(self._state.apart()._replace(past=()))
+        return twin
+
+    def take_over(self, fork: Model) -> None:
+        """Enter the state of a fork of this network, all or nothing."""
+        assert isinstance(fork, Network), "a network's forks are networks"
+        state = fork._state  # noqa: SLF001 - of its own class
+        self._commit(state._replace(arrays=frozen(fork.arrays), past=self._state.past))
+
+    @contextmanager
+    def transaction(self) -> Iterator[Network]:
+        """Make several edits, or none: any exception, Ctrl-C included, takes all of them back.
+
+        Edits of sizes and of structure, new layers, new weights and training all count. Transactions may be
+        nested: an inner one that fails takes its own edits back, and the outer one can go on if it catches the
+        exception. The outermost one is a single step for `undo`.
+
+        >>> from solver_nas import delta_nout, nn
+        >>> net = Network()
+        >>> hidden = nn.dense(net.input("in", 2), 8, name="hidden")
+        >>> try:
+        ...     with net.transaction():
+        ...         _ = delta_nout(hidden, -4)
+        ...         raise RuntimeError("not good enough")
+        ... except RuntimeError:
+        ...     print(hidden)
+        <hidden: dense 2 -> 8>
+        """
+        started, before, within = self._state, self._state.apart(), self._in_transaction
+        revision = started.graph.revision
+        self._in_transaction = True
+        try:
+            yield self
+            if not within and (self._state is not started or self.graph.revision != revision):
+                self._enter(self._state.after(before, self.history))
+        except BaseException:
+            # Plans for the graph as it was stay valid if it is the same object again.
+            same = started.graph.revision == revision
+            self._enter(before._replace(graph=started.graph) if same else before)
+            raise
+        finally:
+            self._in_transaction = within
+
+    def undo(self, steps: int = 1) -> None:
+        """Take back the last edit or transaction: the network is what it was before, bit for bit.
+
+        What has happened since, training and new layers, goes too.
+
+        Args:
+            steps: how many edits to take back, at most `history`.
+
+        Raises:
+            GraphError: there is nothing (more) to take back, or a transaction is open.
+        """
+        if self._in_transaction:
+            raise GraphError("undo takes whole transactions back; leave this one with an exception instead")
+        past = self._state.past
+        if not 1 <= steps <= len(past):
+            raise GraphError(
+                f"{steps} edits cannot be taken back, {len(past)} can; "
+                f"this network remembers up to {self.history} (net.history)"
+            )
+        self._enter(past[-steps]._replace(past=past[:-steps]))
 
     def adopt(self, arrays: Mapping[str, Array], observers: Mapping[str, Observer], *, only: bool = False) -> None:
         """Replace arrays of the same shapes and observers in a single assignment, as a training step does.
@@ -336,7 +431,7 @@ class Network(Model):
             only: observers that are not in it go.
         """
         kept = {} if only else self.observers
-        self._state = (self.graph, {**self.arrays, **arrays}, {**kept, **observers})
+        self._state = self._state._replace(arrays={**self.arrays, **frozen(arrays)}, observers={**kept, **observers})
 
     def default_utility(self, handle: Handle) -> NDArray[np.float64] | float:
         """What neurons are worth by default: see `solver_nas.nn.default_utility`."""
@@ -350,14 +445,12 @@ class Network(Model):
 
     def __deepcopy__(self, memo: dict[int, object]) -> Network:
         """An independent copy with its own arrays; callables of user-made layers are shared."""
-        twin = Network(dtype=self.dtype.type)
+        twin = self.fork()
         memo[id(self)] = twin
-        twin.rng = copy.deepcopy(self.rng)
-        arrays = {key: array.copy() for key, array in self.arrays.items()}
+        twin.history = self.history
+        arrays = frozen({key: array.copy() for key, array in self.arrays.items()})
         observers = {name: copy.deepcopy(observer) for name, observer in self.observers.items()}
-        twin._state = (Graph(self.graph.vertices, self.graph.outputs), arrays, observers)
-        twin._fills = dict(self._fills)
-        twin._memory, twin._tape = self._memory, None
+        twin._enter(twin._state._replace(arrays=arrays, observers=observers))  # noqa: SLF001 - of its own class
         return twin
 
     def __repr__(self) -> str:
@@ -370,97 +463,3 @@ class Network(Model):
         from solver_nas.report.tables import summary
 
         return summary(self)
-
-
-class NetworkVertex(Handle):
-    """A vertex of a NumPy network; `+ - * /` and unary minus make new ones."""
-
-    # NumPy arrays on the left leave operators to this class, which refuses them by name.
-    __array_ufunc__ = None
-
-    def __init__(self, model: Network, name: str) -> None:
-        """Only for networks; callers get vertices from `net[name]`."""
-        super().__init__(model, name)
-        self._network = model
-
-    @property
-    def model(self) -> Network:
-        """The network that the vertex belongs to."""
-        return self._network
-
-    @property
-    def op(self) -> Operation:
-        """The vertex's arrays and attributes, for reading and setting."""
-        return Operation(self.model, self.name)
-
-    def named(self, name: str) -> NetworkVertex:
-        """Rename this vertex; the handle stays valid."""
-        self.model.rename(self._name, name)
-        self._name = name
-        return self
-
-    @property
-    def inputs(self) -> tuple[NetworkVertex, ...]:
-        """The vertices that this one reads, by slot."""
-        return tuple(self.model.handle(port.vertex) for port in self.vertex.inputs)
-
-    @property
-    def outputs(self) -> tuple[NetworkVertex, ...]:
-        """The vertices that read this one, each once, producers first."""
-        return tuple(self.model.handle(name) for name in self.model.graph.consumers(self.name))
-
-    def _combine(self, other: object, kind: str, *, swapped: bool = False) -> NetworkVertex:
-        from solver_nas.nn.arithmetic import combine
-
-        return combine(self, other, kind, swapped=swapped)
-
-    def __add__(self, other: object) -> NetworkVertex:
-        """Element-wise sum with a vertex or a number."""
-        return self._combine(other, "add")
-
-    def __sub__(self, other: object) -> NetworkVertex:
-        """Element-wise difference."""
-        return self._combine(other, "subtract")
-
-    def __mul__(self, other: object) -> NetworkVertex:
-        """Element-wise product."""
-        return self._combine(other, "multiply")
-
-    def __truediv__(self, other: object) -> NetworkVertex:
-        """Element-wise quotient."""
-        return self._combine(other, "divide")
-
-    def __radd__(self, other: object) -> NetworkVertex:
-        """Element-wise sum with a number on the left."""
-        return self._combine(other, "add", swapped=True)
-
-    def __rsub__(self, other: object) -> NetworkVertex:
-        """Element-wise difference from a number."""
-        return self._combine(other, "subtract", swapped=True)
-
-    def __rmul__(self, other: object) -> NetworkVertex:
-        """Element-wise product with a number on the left."""
-        return self._combine(other, "multiply", swapped=True)
-
-    def __rtruediv__(self, other: object) -> NetworkVertex:
-        """A number divided by each element."""
-        return self._combine(other, "divide", swapped=True)
-
-    def __neg__(self) -> NetworkVertex:
-        """Element-wise negation."""
-        return self._combine(-1, "multiply")
-
-
-@rule("input")
-def _input(scope: Scope) -> Tensor:
-    shape = (None, *scope.attribute("shape", tuple))
-    axis = scope.vertex.attributes["axis"]
-    if axis is None:
-        return Tensor(shape)
-    place = int(str(axis)) % (len(shape) - 1) + 1
-    size = shape[place]
-    if size is None:
-        raise scope.fail(f"axis {axis} holds the neurons; its size cannot be None")
-    made = scope.tape.fresh(scope.key("input"), (size,), scope.reason("input"))
-    scope.tape.pin(made, scope.reason("an input: its size is given from outside"))
-    return Tensor(shape, (Block((place,), (made,)),))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solver_nas.errors import LayerError
-from solver_nas.nn.network import NetworkVertex
+from solver_nas.nn.vertex import NetworkVertex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -51,6 +51,7 @@ class Operation:
         shape = vertex.parameters[role].shape
         if array.shape != shape:
             raise LayerError(f"vertex {self._name!r}: {role!r} has shape {shape}, got {array.shape}")
+        array.flags.writeable = False
         self._model.arrays[vertex.parameters[role].key] = array
 
     def __dir__(self) -> list[str]:

@@ -18,7 +18,7 @@ from solver_nas.rules.primitives import reduce, whole
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from solver_nas.nn.network import NetworkVertex
+    from solver_nas.nn.vertex import NetworkVertex
 
 
 def max_pool(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from solver_nas.labels import Tensor
-    from solver_nas.nn.network import NetworkVertex
+    from solver_nas.nn.vertex import NetworkVertex
 
 _GATES = {"simple_rnn": 1, "lstm": 4, "gru": 3}
 

@@ -13,7 +13,7 @@ from solver_nas.rules import Scope, rule
 
 if TYPE_CHECKING:
     from solver_nas.labels import Tensor
-    from solver_nas.nn.network import NetworkVertex
+    from solver_nas.nn.vertex import NetworkVertex
 
 
 def scale(x: NetworkVertex, *, axis: int | None = None, name: str | None = None) -> NetworkVertex:

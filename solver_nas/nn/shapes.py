@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from solver_nas.graph import Vertex
     from solver_nas.labels import Shape, Tensor
-    from solver_nas.nn.network import NetworkVertex
+    from solver_nas.nn.vertex import NetworkVertex
     from solver_nas.rules import Resized
 
 

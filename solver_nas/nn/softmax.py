@@ -13,7 +13,7 @@ from solver_nas.rules.primitives import same
 
 if TYPE_CHECKING:
     from solver_nas.labels import Tensor
-    from solver_nas.nn.network import NetworkVertex
+    from solver_nas.nn.vertex import NetworkVertex
 
 
 def softmax(x: NetworkVertex, *, axis: int = -1, name: str | None = None) -> NetworkVertex:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from solver_nas.frontend import Array
-    from solver_nas.nn.network import Network, NetworkVertex
+    from solver_nas.nn.network import Network
+    from solver_nas.nn.vertex import NetworkVertex
 
 _BATCH = 3
 
