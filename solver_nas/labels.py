@@ -167,6 +167,36 @@ class Product:
     reason: Reason
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Balance:
+    """Two axes that will be equally long, whichever of their neurons are left.
+
+    This is how a changed structure is brought together: a layer whose input comes from elsewhere now.
+
+    Args:
+        left: labels along one axis.
+        right: labels along the other; their number may differ.
+        reason: who needs it.
+    """
+
+    left: IntArray
+    right: IntArray
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Farewell:
+    """Neurons that have to go, since what made them does.
+
+    Args:
+        labels: their labels.
+        reason: why.
+    """
+
+    labels: IntArray
+    reason: Reason
+
+
 class Use(NamedTuple):
     """How a parameter's axes meet the labels.
 
@@ -213,6 +243,8 @@ class Labels:
         encounters: which neurons meet in ties and rectangles.
         pinned: what could not be resized, and why.
         silent: labels whose new neurons have to start at zero, since they meet other new neurons in a product.
+        balances: axes that have to become equally long; only in a structure that is being changed.
+        farewells: neurons that have to go; likewise.
     """
 
     count: int
@@ -226,6 +258,8 @@ class Labels:
     encounters: tuple[Encounter, ...] = ()
     pinned: tuple[Reason, ...] = ()
     silent: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
+    balances: tuple[Balance, ...] = ()
+    farewells: tuple[Farewell, ...] = ()
 
     @property
     def memory(self) -> Memory:

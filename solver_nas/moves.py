@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
 Index = NDArray[np.intp]
 
+_OLD = -1  # the rank of a neuron that was there before
+
 
 class Moves:
     """Follows neurons through a change.
 
-    A new neuron that stands after an old one gets a label of its own; two new neurons belong to one
-    class iff they are the same in number after old neurons of one class.
+    A new neuron that stands beside an old one gets a label of its own; two new neurons belong to one
+    class iff they are the same in number beside old neurons of one class. Their *rank* is that number: from 0
+    on after the old one, up to -2 before it; the old one's own is -1.
     """
 
     def __init__(self, class_of: IntArray, selection: Selection) -> None:
@@ -33,15 +36,24 @@ class Moves:
         """
         self._lives = selection.lives[class_of]
         self._inserted = selection.inserted[class_of]
-        self._grows = bool(self._inserted.any())
+        before = np.zeros_like(selection.inserted) if selection.leading is None else selection.leading
+        self._leading = before[class_of]
         labels, classes = len(class_of), len(selection.lives)
-        self._first = labels + np.cumsum(self._inserted) - self._inserted
-        self.count = labels + int(self._inserted.sum())
+        # Every label's new ones are numbered together: those before it, then those after it.
+        both, both_of_class = self._leading + self._inserted, before + selection.inserted
+        self._grows = bool(both.any())
+        self._first = labels + np.cumsum(both) - both
+        self.count = labels + int(both.sum())
         self._old = labels
-        self._after = np.repeat(np.arange(labels), self._inserted)
-        self._rank = _counting(self._inserted)
-        start = classes + np.cumsum(selection.inserted) - selection.inserted
-        new_classes = np.repeat(start[class_of], self._inserted) + self._rank
+        self._beside = np.repeat(np.arange(labels), both)
+        number = _counting(both)
+        self._rank = np.where(
+            number < self._leading[self._beside],
+            number - self._leading[self._beside] + _OLD,
+            number - self._leading[self._beside],
+        )
+        start = classes + np.cumsum(both_of_class) - both_of_class
+        new_classes = np.repeat(start[class_of], both) + number
         self.class_of = np.concatenate([class_of, new_classes])
         self._known: dict[int, tuple[Neurons, Neurons, Index]] = {}
 
@@ -54,19 +66,19 @@ class Moves:
         """Where neurons of the changed network come from.
 
         Returns:
-            For every neuron itself, or the one that it was inserted after; and its number among those
-            inserted there, -1 for an old one.
+            For every neuron itself, or the one that it was inserted beside; and its rank.
         """
         old = array.copy()
         new = array["label"] >= self._old
-        rank = np.full(array.shape, -1, np.int64)
+        rank = np.full(array.shape, _OLD, np.int64)
         place = array["label"][new] - self._old
-        old["label"][new], rank[new] = self._after[place], self._rank[place]
+        old["label"][new], rank[new] = self._beside[place], self._rank[place]
         return old, rank
 
     def descendant(self, labels: IntArray, rank: IntArray) -> IntArray:
         """The inverse of `origin` on labels."""
-        return np.where(rank < 0, labels, self._first[labels] + rank)
+        start = self._first[labels] + self._leading[labels]
+        return np.where(rank == _OLD, labels, start + rank - np.where(rank < _OLD, _OLD, 0))
 
     def flat(self, array: Neurons) -> tuple[Neurons, Index]:
         """What takes the place of these neurons, in row-major order, and which old position each one had (-1: new)."""
@@ -83,15 +95,15 @@ class Moves:
         if not self._grows:
             index = np.flatnonzero(lives)
             return (flat, index) if len(index) == len(flat) else (flat[index], index)
-        inserted = self._inserted[labels]
-        # New neurons stand after the run of their class: a new row of pixels after the last pixel of a row.
+        both = self._leading[labels] + self._inserted[labels]
+        # New neurons stand beside the run of their class: a new row of pixels after the last pixel of a row.
         run = np.cumsum(np.r_[True, self.class_of[labels[1:]] != self.class_of[labels[:-1]]])
-        old, new = np.flatnonzero(lives), np.repeat(np.arange(len(flat)), inserted)
-        rank = _counting(inserted)
+        old, new = np.flatnonzero(lives), np.repeat(np.arange(len(flat)), both)
+        made = self._first[labels[new]] + _counting(both)
         where = np.r_[old, new]
-        order = np.lexsort((where, np.r_[np.full(len(old), -1), rank], run[where]))
+        order = np.lexsort((where, np.r_[np.full(len(old), _OLD), self._rank[made - self._old]], run[where]))
         moved = flat[where]
-        moved["label"][len(old) :] = self._first[labels[new]] + rank
+        moved["label"][len(old) :] = made
         index = np.r_[old, np.full(len(new), -1)]
         return moved[order], index[order]
 
@@ -104,7 +116,7 @@ class Moves:
         if (classes == classes[..., :1]).all():
             # Cells that stand or fall with their row (a row of one cell does): new cells are new rows.
             return (*self.shape(array[..., 0]), array.shape[-1])
-        there = self._lives[labels] | (self._inserted[labels] > 0)
+        there = self._lives[labels] | (self._leading[labels] + self._inserted[labels] > 0)
         outer = [int(there.any(axis=tuple(range(depth, array.ndim))).sum()) for depth in range(1, array.ndim)]
         counts = [1, *outer, len(self.flat(array)[0])]
         if 0 in counts[:-1]:

@@ -19,7 +19,7 @@ from solver_nas.partition import renumbered, split_by_counts, split_by_rows
 from solver_nas.utility import class_utility
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from solver_nas.graph import Port
     from solver_nas.labels import IntArray, Joint, Labels, Product, Reason
@@ -104,6 +104,7 @@ class Problem:
         wishes: sizes that are asked for.
         rectangles: rows that keep equally many cells.
         shared: rectangles with shared columns.
+        balances: expressions that have to be zero: differences of sizes, and counts of what has to go.
         positions: how many (vertex, neuron) pairs are up for change.
         utility_elsewhere: utility of the classes that are not up for change (always kept).
     """
@@ -117,6 +118,7 @@ class Problem:
     wishes: tuple[Wish, ...]
     rectangles: tuple[Rectangle, ...]
     shared: tuple[SharedColumns, ...]
+    balances: tuple[Count, ...]
     positions: int
     utility_elsewhere: float
 
@@ -203,6 +205,7 @@ class _Poser:
             ),
             _different([self._rectangle(joint, fine, local, count) for joint in joints]),
             tuple(self._shared(product, fine, local, count) for product in products),
+            tuple(self._balances(local, count)),
             int((inside >= 0).sum()),
             float(total[~touched].sum()),
         )
@@ -223,6 +226,8 @@ class _Poser:
         """Classes that a request can reach through targets, rectangles and shared columns."""
         hubs: list[IntArray] = [self.class_of[self.labels.tensors[target.port].neurons["label"]] for target in targets]
         free = [self.class_of[self.labels.tensors[port].neurons["label"]] for port in everywhere]
+        hubs += [self.class_of[np.concatenate([b.left, b.right])] for b in self.labels.balances]
+        hubs += [self.class_of[farewell.labels] for farewell in self.labels.farewells]
         asked = len(hubs)
         hubs += [self.class_of[np.concatenate([j.rows, j.cells.reshape(-1)])] for j in self.joints]
         hubs += [self.class_of[np.concatenate([p.rows, p.columns, p.cells.reshape(-1)])] for p in self.labels.products]
@@ -250,6 +255,8 @@ class _Poser:
             rows = np.repeat(np.arange(len(joint.rows)), joint.cells.shape[1])
             part = split_by_rows(part, local[self.class_of[joint.cells.reshape(-1)]], rows)
             part = split_by_rows(part, local[self.class_of[joint.rows]], np.arange(len(joint.rows)))
+        for farewell in self.labels.farewells:
+            part = split_by_counts(part, local[self.class_of[farewell.labels]])
         return renumbered(part)
 
     def _split_products(self, part: IntArray, products: Sequence[Product], local: IntArray) -> IntArray:
@@ -264,11 +271,14 @@ class _Poser:
         return renumbered(fine)
 
     def _slots(self, part: IntArray, joints: Sequence[Joint], local: IntArray) -> tuple[IntArray, IntArray]:
-        """The last class of every part, and slot numbers of parts; rows of a rectangle cannot be inserted."""
+        """The last class of every part, and slot numbers of parts; rows and what has to go get no company."""
         parts = int(part.max()) + 1 if len(part) else 0
         barred = np.full(parts, not self.insert)
         for joint in joints:
             inside = local[self.class_of[joint.rows]]
+            barred[part[inside[inside >= 0]]] = True
+        for farewell in self.labels.farewells:
+            inside = local[self.class_of[farewell.labels]]
             barred[part[inside[inside >= 0]]] = True
         last = np.zeros(parts, np.int64)
         np.maximum.at(last, part, np.arange(len(part)))
@@ -283,6 +293,13 @@ class _Poser:
             tuple(count.of(local[self.class_of[cells]]) for cells in joint.cells),
             joint.reason,
         )
+
+    def _balances(self, local: IntArray, count: _Counter) -> Iterator[Count]:
+        for balance in self.labels.balances:
+            left, right = (count.of(local[self.class_of[side]]) for side in (balance.left, balance.right))
+            yield _difference(left, right)
+        for farewell in self.labels.farewells:
+            yield count.of(local[self.class_of[farewell.labels]])
 
     def _shared(self, product: Product, fine: IntArray, local: IntArray, count: _Counter) -> SharedColumns:
         def bucket(labels: IntArray) -> tuple[int, ...]:
@@ -320,6 +337,14 @@ class _Counter:
         parts = _often(self._wide[inside], self._in_part)
         new = {int(self._slot_of_part[part]): often for part, often in parts.items() if self._slot_of_part[part] >= 0}
         return Count(len(array) - len(inside), keep, new)
+
+
+def _difference(left: Count, right: Count) -> Count:
+    def less(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]:
+        found = {key: one.get(key, 0) - other.get(key, 0) for key in {**one, **other}}
+        return {key: factor for key, factor in found.items() if factor}
+
+    return Count(left.constant - right.constant, less(left.keep, right.keep), less(left.new, right.new))
 
 
 def _often(groups: IntArray, members: IntArray) -> dict[int, int]:

@@ -10,7 +10,9 @@ import numpy as np
 from solver_nas.errors import RuleError
 from solver_nas.labels import (
     FIXED,
+    Balance,
     Encounter,
+    Farewell,
     Joint,
     Labels,
     ParameterLabels,
@@ -76,6 +78,8 @@ class Tape:
         self._products: list[Product] = []
         self._encounters: list[Encounter] = []
         self._pinned: list[Reason] = []
+        self._balances: list[Balance] = []
+        self._farewells: list[Farewell] = []
         self._parameters: dict[str, _ParameterRecord] = {}
 
     def fresh(self, key: SourceKey, shape: tuple[int, ...], reason: Reason) -> Neurons:
@@ -143,6 +147,14 @@ class Tape:
         """New neurons among these start without any effect: they will be multiplied with other new ones."""
         self._silent.append(array["label"].reshape(-1))
 
+    def balance(self, left: Neurons, right: Neurons, reason: Reason) -> None:
+        """These two axes have to become equally long; which neurons are left on each is free."""
+        self._balances.append(Balance(left["label"].reshape(-1), right["label"].reshape(-1), reason))
+
+    def dismiss(self, array: Neurons, reason: Reason) -> None:
+        """These have to go."""
+        self._farewells.append(Farewell(array["label"].reshape(-1), reason))
+
     def product(self, rows: Neurons, columns: Neurons, cells: Neurons, reason: Reason) -> None:
         """A cell lives iff its row and its column do."""
         self._encounters.append(Encounter(rows[..., None], cells, reason, rows=True))
@@ -204,4 +216,6 @@ class Tape:
             tuple(self._encounters),
             tuple(dict.fromkeys(self._pinned)),
             np.unique(np.concatenate([np.zeros(0, np.int64), *self._silent])),
+            tuple(self._balances),
+            tuple(self._farewells),
         )

@@ -45,6 +45,8 @@ class CountModel:
             self._rectangle(rectangle, most)
         for shared in part.shared:
             self._shared(shared)
+        for balance in part.balances:
+            self.model.add(self.expression(balance) == 0)
 
     def _count_variable(self, low: int, high: int) -> cp_model.IntVar:
         return self.model.new_bool_var("") if (low, high) == (0, 1) else self.model.new_int_var(low, high, "")
@@ -132,7 +134,11 @@ class CountModel:
 def most_new(part: Part) -> int:
     """More new neurons than this at one slot cannot bring any wish nearer."""
     wished = sum(max(wish.target.size, wish.target.before) for wish in part.wishes)
-    return 2 * wished + max((len(bucket.classes) for bucket in part.buckets), default=0)
+    needed = sum(
+        abs(balance.constant) + sum(abs(often) * len(part.buckets[b].classes) for b, often in balance.keep.items())
+        for balance in part.balances
+    )
+    return 2 * wished + needed + max((len(bucket.classes) for bucket in part.buckets), default=0)
 
 
 def _negated(literal: cp_model.LiteralT) -> cp_model.LiteralT:

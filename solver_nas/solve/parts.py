@@ -29,6 +29,7 @@ class Part:
         wishes: sizes that are asked for.
         rectangles: rows that keep equally many cells.
         shared: rectangles with shared columns.
+        balances: expressions that have to be zero.
         numbers: the problem's bucket numbers.
         slot_numbers: the problem's slot numbers.
     """
@@ -40,37 +41,40 @@ class Part:
     wishes: tuple[Wish, ...]
     rectangles: tuple[Rectangle, ...]
     shared: tuple[SharedColumns, ...]
+    balances: tuple[Count, ...]
     numbers: tuple[int, ...]
     slot_numbers: tuple[int, ...]
 
     @property
     def single(self) -> bool:
         """Whether one number says it all."""
-        return len(self.buckets) == 1 and not self.rectangles and not self.shared
+        return len(self.buckets) == 1 and not self.rectangles and not self.shared and not self.balances
 
 
 def parts(problem: Problem) -> list[Part]:
     """Cut a problem into independent parts, in the order of their first bucket.
 
-    Wishes about sizes that are fixed belong to no bucket; they come in a part without buckets.
+    Wishes and balances about sizes that are fixed belong to no bucket; they come in a part without buckets.
     """
+    of_slot: dict[int, set[int]] = {}
+    for place, member in enumerate(problem.buckets):
+        of_slot.setdefault(member.slot, set()).add(place)
     hubs = [
         *(set(size.keep) for size in problem.sizes),
         *(set(wish.count.keep) for wish in problem.wishes),
         *(_of_rectangle(rectangle) for rectangle in problem.rectangles),
         *(_of_shared(shared) for shared in problem.shared),
+        *(set(balance.keep).union(*(of_slot.get(slot, set()) for slot in balance.new)) for balance in problem.balances),
     ]
-    hubs += [
-        {number for number, bucket in enumerate(problem.buckets) if bucket.slot == slot}
-        for slot in range(len(problem.slots))
-    ]
+    hubs += [of_slot.get(slot, set()) for slot in range(len(problem.slots))]
     component = _components(len(problem.buckets), hubs)
     members: dict[int, list[int]] = {}
     for bucket, which in enumerate(component):
         members.setdefault(which, []).append(bucket)
     found = [_part(problem, tuple(numbers)) for numbers in members.values()]
     stuck = tuple(wish for wish in problem.wishes if not wish.count.keep)
-    return [*found, Part((), 0, (), (), stuck, (), (), (), ())] if stuck else found
+    rigid = tuple(balance for balance in problem.balances if not balance.keep and not balance.new)
+    return [*found, Part((), 0, (), (), stuck, (), (), rigid, (), ())] if stuck or rigid else found
 
 
 def whole(problem: Problem) -> Part:
@@ -136,6 +140,13 @@ def _part(problem: Problem, numbers: tuple[int, ...], *, everything: bool = Fals
             )
             for s in problem.shared
             if _of_shared(s) & inside
+        ),
+        tuple(
+            count(balance)
+            for balance in problem.balances
+            if set(balance.keep) & inside
+            or set(balance.new) & set(slots)
+            or (everything and not balance.keep and not balance.new)
         ),
         numbers,
         slots,

@@ -162,6 +162,7 @@ class Prices:
 
 def _rows(part: Part, deviation: int) -> list[_Row]:
     rows = [_Row(dict(size.keep), {}, {}, 1 - size.constant, math.inf) for size in part.sizes]
+    rows += [_Row(dict(b.keep), dict(b.new), {}, -b.constant, -b.constant) for b in part.balances]
     relaxed: list[int] = []
     for wish in part.wishes:
         keep, new, goal = dict(wish.count.keep), dict(wish.count.new), wish.target.size - wish.count.constant

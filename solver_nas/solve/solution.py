@@ -90,10 +90,12 @@ class Selection:
     Args:
         lives: a boolean per class.
         inserted: how many new neurons stand after each class.
+        leading: how many new neurons stand before each class; by default none.
     """
 
     lives: np.ndarray[tuple[int], np.dtype[np.bool_]]
     inserted: IntArray
+    leading: IntArray | None = None
 
 
 def select(problem: Problem, counts: Counts) -> Selection:
