@@ -1,27 +1,50 @@
 """Change the architecture of trained networks: provably the best neurons stay."""
 
+from solver_nas import strategies
 from solver_nas.api import delta_nin, delta_nout, delta_size, explain, plan_change
 from solver_nas.change import Change, Plan
 from solver_nas.nn.arithmetic import concat
 from solver_nas.nn.custom import absorb, immutable, invariant, stack
 from solver_nas.nn.network import Network
 from solver_nas.nn.worth import default_utility
+from solver_nas.queries import Spread, affected_by
 from solver_nas.requests import relaxed
+from solver_nas.restructure import EditPlan
+from solver_nas.structure import (
+    change_activation,
+    change_kernel_size,
+    create_edge,
+    insert,
+    remove,
+    remove_edge,
+    replace,
+)
 
 __all__ = [
     "Change",
+    "EditPlan",
     "Network",
     "Plan",
+    "Spread",
     "absorb",
+    "affected_by",
+    "change_activation",
+    "change_kernel_size",
     "concat",
+    "create_edge",
     "default_utility",
     "delta_nin",
     "delta_nout",
     "delta_size",
     "explain",
     "immutable",
+    "insert",
     "invariant",
     "plan_change",
     "relaxed",
+    "remove",
+    "remove_edge",
+    "replace",
     "stack",
+    "strategies",
 ]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from solver_nas.change import Change
-from solver_nas.errors import GraphError, RequestError
+from solver_nas.asking import Ask
+from solver_nas.change import Change, carry_out
+from solver_nas.errors import GraphError, ImpossibleError, RequestError
 from solver_nas.frontend import Handle, Model, owner
-from solver_nas.planning import Ask, explain_request, make_plan
+from solver_nas.planning import explain_request, make_plan, strategy_of
 from solver_nas.solve import TIME_LIMIT
 
 if TYPE_CHECKING:
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
     from solver_nas.change import Plan
     from solver_nas.explain import Explanation
-    from solver_nas.planning import Init, OnFailure, Utility
+    from solver_nas.planning import InitOf, OnFailure
     from solver_nas.requests import Delta, DeltaIn
+    from solver_nas.strategies import Strategy, Utility
 
 
 def delta_nout(
@@ -26,9 +28,10 @@ def delta_nout(
     *,
     utility: Utility | None = None,
     on_failure: OnFailure = "relax",
+    strategy: Strategy | None = None,
     time_limit: float = TIME_LIMIT,
     seed: int = 0,
-    init: Init = "preserve",
+    init: InitOf = "preserve",
 ) -> Change:
     """Change how many output neurons vertices have, keeping the neurons of the highest total utility.
 
@@ -43,10 +46,12 @@ def delta_nout(
             vertices that may change. By default `default_utility`.
         on_failure: when an exact request is impossible: `"relax"` warns, says why, and takes the nearest
             sizes; `"raise"` raises `ImpossibleError`; `"keep"` changes nothing and returns a false `Change`.
+        strategy: more than a word can say: steps to try one after the other, see `solver_nas.strategies`.
         time_limit: for the solver, in seconds; what it has found by then is used.
         seed: for ties in the solver and for new weights.
         init: new weights: `"preserve"` (the network computes what it did), `"zeros"`, or a callable
-            `(rng, shape, spread) -> array`; `spread` is the standard deviation of the present weights.
+            `(rng, shape, spread) -> array`; `spread` is the standard deviation of the present weights. A
+            mapping from vertices to these makes a difference between layers.
 
     Returns:
         A `Change` with the plan and its certificate.
@@ -69,7 +74,9 @@ def delta_nout(
     (<hidden: dense 2 -> 16>, <out: dense 16 -> 1>)
     """
     asked = _pairs(request, delta)
-    return _change(Ask(_model_of(asked), outputs=asked), utility, on_failure, time_limit, seed, init)
+    return _change(
+        Ask(_model_of(asked), outputs=asked), utility, strategy_of(on_failure, strategy), time_limit, seed, init
+    )
 
 
 def delta_nin(
@@ -78,9 +85,10 @@ def delta_nin(
     *,
     utility: Utility | None = None,
     on_failure: OnFailure = "relax",
+    strategy: Strategy | None = None,
     time_limit: float = TIME_LIMIT,
     seed: int = 0,
-    init: Init = "preserve",
+    init: InitOf = "preserve",
 ) -> Change:
     """Change how many input neurons vertices have.
 
@@ -90,12 +98,15 @@ def delta_nin(
             `None` for a slot that may do as it likes; `relaxed(1, None, 2)` relaxes all of them.
         utility: as for `delta_nout`.
         on_failure: as for `delta_nout`.
+        strategy: as for `delta_nout`.
         time_limit: as for `delta_nout`.
         seed: as for `delta_nout`.
         init: as for `delta_nout`.
     """
     asked = _pairs(request, delta)
-    return _change(Ask(_model_of(asked), inputs=asked), utility, on_failure, time_limit, seed, init)
+    return _change(
+        Ask(_model_of(asked), inputs=asked), utility, strategy_of(on_failure, strategy), time_limit, seed, init
+    )
 
 
 def delta_size(
@@ -103,9 +114,10 @@ def delta_size(
     *,
     utility: Utility | None = None,
     on_failure: OnFailure = "relax",
+    strategy: Strategy | None = None,
     time_limit: float = TIME_LIMIT,
     seed: int = 0,
-    init: Init = "preserve",
+    init: InitOf = "preserve",
 ) -> Change:
     """Let a whole network, or some of its vertices, take the sizes that are worth most.
 
@@ -116,11 +128,12 @@ def delta_size(
         vertices: a network, or the vertices that may change (others change along where they must).
         utility: as for `delta_nout`; here it usually has negative entries.
         on_failure: as for `delta_nout`.
+        strategy: as for `delta_nout`.
         time_limit: as for `delta_nout`.
         seed: as for `delta_nout`.
         init: as for `delta_nout`.
     """
-    return _change(_ask(None, None, None, vertices), utility, on_failure, time_limit, seed, init)
+    return _change(_ask(None, None, None, vertices), utility, strategy_of(on_failure, strategy), time_limit, seed, init)
 
 
 def plan_change(
@@ -131,9 +144,10 @@ def plan_change(
     also: Model | Iterable[Handle] = (),
     utility: Utility | None = None,
     on_failure: Literal["relax", "raise"] = "relax",
+    strategy: Strategy | None = None,
     time_limit: float = TIME_LIMIT,
     seed: int = 0,
-    init: Init = "preserve",
+    init: InitOf = "preserve",
 ) -> Plan:
     """Work out a change without making it.
 
@@ -144,6 +158,7 @@ def plan_change(
         also: a network or vertices that may change too, where that gains utility.
         utility: as for `delta_nout`.
         on_failure: as for `delta_nout`, but for `"keep"`.
+        strategy: as for `delta_nout`, but it must not keep everything; its call-backs are not called.
         time_limit: as for `delta_nout`.
         seed: as for `delta_nout`.
         init: as for `delta_nout`.
@@ -154,9 +169,10 @@ def plan_change(
     """
     if on_failure not in ("relax", "raise"):
         raise RequestError(f"on_failure is 'relax' or 'raise' for a plan, got {on_failure!r}")
-    ask = _ask(request, delta, nin, also)
-    plan, _ = make_plan(ask, utility, on_failure, time_limit=time_limit, seed=seed, init=init, stacklevel=2)
-    assert plan is not None, "only 'keep' comes without a plan"
+    ask, steps = _ask(request, delta, nin, also), strategy_of(on_failure, strategy)
+    plan, explanation = make_plan(ask, utility, steps, time_limit=time_limit, seed=seed, init=init, stacklevel=2)
+    if plan is None:
+        raise ImpossibleError(str(explanation))
     return plan
 
 
@@ -226,10 +242,7 @@ def _ask(request: object, delta: object, nin: Mapping[Any, Any] | None, also: Mo
 
 
 def _change(
-    ask: Ask, utility: Utility | None, on_failure: OnFailure, time_limit: float, seed: int, init: Init
+    ask: Ask, utility: Utility | None, strategy: Strategy, time_limit: float, seed: int, init: InitOf
 ) -> Change:
-    plan, explanation = make_plan(ask, utility, on_failure, time_limit=time_limit, seed=seed, init=init, stacklevel=3)
-    if plan is None:
-        return Change(None, str(explanation))
-    plan.apply()
-    return Change(plan, str(explanation) if explanation else "")
+    plan, explanation = make_plan(ask, utility, strategy, time_limit=time_limit, seed=seed, init=init, stacklevel=3)
+    return carry_out(ask.model, plan, explanation, strategy.callbacks)

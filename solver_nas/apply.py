@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from solver_nas.plan import Blueprint
-    from solver_nas.weights import Array, Initialiser
+    from solver_nas.weights import Array, Initialisers
 
 
 def build(
@@ -21,7 +21,7 @@ def build(
     arrays: Mapping[str, Array],
     fill_of: Callable[[str, str], float | None],
     seed: int,
-    init: Initialiser | None,
+    init: Initialisers,
 ) -> dict[str, Array]:
     """Every array of the changed model.
 
@@ -30,7 +30,7 @@ def build(
         arrays: the present parameters, by key; not written to.
         fill_of: what a new entry of (vertex, role) starts with; `None` for weights.
         seed: for random weights.
-        init: makes new weights; `None` for those that keep the network's function.
+        init: makes new weights.
 
     Returns:
         All parameters by key; those that do not change are the same objects.
@@ -50,7 +50,7 @@ def build(
         value = fill_of(*owner[key])
         if value is None and all(pick.role == "follow" for pick in plan.picks):
             value = 0.0  # a bias
-        filled = fill(taken, plan.picks, value, init, rng, spread)
+        filled = fill(taken, plan.picks, value, init.of(owner[key][0]), rng, spread)
         made[key] = filled.reshape(plan.shape)
     return made
 

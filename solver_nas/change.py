@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -12,14 +12,15 @@ from solver_nas.errors import PlanError
 from solver_nas.rules import label
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from solver_nas.explain import Explanation
     from solver_nas.frontend import Model
     from solver_nas.plan import Blueprint
     from solver_nas.solve import Certificate
-    from solver_nas.weights import Array, Initialiser
+    from solver_nas.weights import Array, Initialisers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +32,7 @@ class Plan:
         blueprint: the changed structure and all index lists.
         utilities: vertex -> what each of its neurons is worth, for those that were up for change.
         seed: for the weights of new neurons.
-        init: how new weights are made; `None` keeps the network's function.
+        init: how new weights are made.
         notes: what the caller should know: relaxed wishes, ties that were added.
     """
 
@@ -39,7 +40,7 @@ class Plan:
     blueprint: Blueprint
     utilities: Mapping[str, NDArray[np.float64]]
     seed: int
-    init: Initialiser | None
+    init: Initialisers
     notes: tuple[str, ...] = ()
 
     @property
@@ -133,7 +134,7 @@ class Plan:
             self.check()
             arrays = self.build()
             self.model.commit(self.blueprint.after, arrays, self.indices)
-        return Change(self)
+        return Change(self.model, self)
 
     def __str__(self) -> str:
         """The sizes that change, and the certificate."""
@@ -158,11 +159,13 @@ class Change:
     """What a verb has done: true if it changed the model or found nothing to do, false if it could not.
 
     Args:
+        model: what it was asked to change.
         plan: what was applied; `None` if the request was impossible and nothing was changed.
         explanation: why an exact request was impossible, in words; empty if it was not.
     """
 
-    plan: Plan | None
+    model: Model
+    plan: Planned | None
     explanation: str = ""
 
     def __bool__(self) -> bool:
@@ -182,3 +185,50 @@ class Change:
     def __str__(self) -> str:
         """The plan, or why there is none."""
         return "\n".join(part for part in (self.explanation, str(self.plan or "nothing was changed")) if part)
+
+
+class Planned(Protocol):
+    """What every plan offers, whether it changes sizes or structure."""
+
+    @property
+    def sizes(self) -> Mapping[str, tuple[int, int]]:
+        """Vertex name -> (neurons before, neurons after)."""
+
+    @property
+    def indices(self) -> Mapping[str, NDArray[np.intp]]:
+        """Vertex name -> old index of every neuron that it will have, -1 for a new one."""
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """How good the selection is; `None` if nothing had to be selected."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing would change."""
+
+    def check(self) -> None:
+        """Verify the plan without the solver."""
+
+    def follow(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """Select from arrays that accompany parameters."""
+
+    def apply(self) -> Change:
+        """Carry the plan out: all of it, or nothing."""
+
+
+def carry_out(
+    model: Model, plan: Planned | None, explanation: Explanation | None, callbacks: Sequence[Callable[[Change], object]]
+) -> Change:
+    """Apply a plan and tell the call-backs; an exception in one of them takes everything back."""
+    # An explanation is false where something was impossible, hence the comparison.
+    change = Change(model, plan, "" if explanation is None else str(explanation))
+    if plan is None:
+        return change
+    if not callbacks:
+        plan.apply()
+        return change
+    with model.transaction():
+        plan.apply()
+        for callback in callbacks:
+            callback(change)
+    return change

@@ -60,6 +60,14 @@ class PlanError(SolverNasError):
     """A plan does not fit the model that it is applied to, or is inconsistent in itself."""
 
 
+class StoreError(SolverNasError, ValueError):
+    """A network cannot be written to a file, or a file does not hold one.
+
+    The message names the place and the way out: give a function of yours a name, import what registers an
+    operation, update the library, or take another copy of a file that is damaged.
+    """
+
+
 class TrainingError(SolverNasError, ArithmeticError):
     """The loss is not finite: lower the learning rate, or look at the data."""
 

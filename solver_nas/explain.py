@@ -15,6 +15,7 @@ from solver_nas.graph import Port
 from solver_nas.labels import FIXED, Reason
 from solver_nas.problem import pose
 from solver_nas.requests import Target
+from solver_nas.rules.bridge import KIND as BRIDGE
 from solver_nas.solve import Status, nearest_sizes, solve
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Explanation:
         reasons: the relations that do, one line each.
         nearest: vertex -> the nearest sizes below and above that work, everything else being as requested.
         minimal: whether no line can be left out.
+        subject: what is impossible, where the wishes do not say it.
     """
 
     possible: bool
@@ -47,6 +49,7 @@ class Explanation:
     reasons: tuple[str, ...] = ()
     nearest: Mapping[str, tuple[int, ...]] | None = None
     minimal: bool = True
+    subject: str = ""
 
     def __bool__(self) -> bool:
         """Whether the request is possible."""
@@ -56,7 +59,7 @@ class Explanation:
         """The explanation as a paragraph."""
         if self.possible:
             return "The request is possible."
-        lines = [f"{' together with '.join(self.wishes) or 'The request'} is impossible."]
+        lines = [f"{self.subject or ' together with '.join(self.wishes) or 'The request'} is impossible."]
         lines += [f"  {reason}" for reason in self.reasons]
         for name, sizes in (self.nearest or {}).items():
             which = f", with {name} alone giving way" if len(self.nearest or {}) > 1 else ""
@@ -72,6 +75,7 @@ def explain_conflict(
     targets: Sequence[Target],
     *,
     known_impossible: bool = False,
+    subject: str = "",
     time_limit: float = _TIME_LIMIT,
     seed: int = 0,
 ) -> Explanation:
@@ -104,6 +108,7 @@ def explain_conflict(
         _in_words(graph, labels, reasons, wishes),
         nearest,
         few and enough,
+        subject,
     )
 
 
@@ -137,6 +142,8 @@ class _Relations:
             ties=tuple(tie for tie in labels.ties if tie.reason in reasons),
             joints=tuple(joint for joint in labels.joints if joint.reason in reasons),
             products=tuple(product for product in labels.products if product.reason in reasons),
+            balances=tuple(balance for balance in labels.balances if balance.reason in reasons),
+            farewells=tuple(farewell for farewell in labels.farewells if farewell.reason in reasons),
         )
         # What is not found out in time counts as possible, so that its relations stay in the explanation.
         return _status(some, wishes, self._deadline, self._seed) is not Status.INFEASIBLE
@@ -148,10 +155,16 @@ class _Relations:
         reached = np.zeros(classes, bool)
         for target in targets:
             reached[class_of[labels.tensors[target.port].neurons["label"]]] = True
+        for balance in labels.balances:
+            reached[class_of[np.r_[balance.left, balance.right]]] = True
+        for farewell in labels.farewells:
+            reached[class_of[farewell.labels]] = True
         links = [
             *((tie.reason, class_of[tie.left], class_of[tie.right]) for tie in labels.ties),
             *((j.reason, class_of[j.rows], class_of[j.cells.reshape(-1)]) for j in labels.joints),
             *((p.reason, class_of[p.rows], class_of[np.r_[p.columns, p.cells.reshape(-1)]]) for p in labels.products),
+            *((b.reason, class_of[b.left], class_of[b.right]) for b in labels.balances),
+            *((f.reason, class_of[f.labels], class_of[f.labels]) for f in labels.farewells),
         ]
         found: dict[Reason, None] = {}
         grown = True
@@ -233,6 +246,8 @@ class _Words:
     def vertex(self, name: str) -> str:
         """`out = start + joined`, `joined = concat(split, split)`."""
         vertex = self._graph.vertex(name)
+        if vertex.kind == BRIDGE:
+            return f"{name} takes what {vertex.inputs[0].vertex} gives"
         inputs = [self.origin(port.vertex) for port in vertex.inputs]
         inputs = [vertex.inputs[i].vertex if one == name else one for i, one in enumerate(inputs)]
         if vertex.kind in _SIGNS and len(inputs) > 1:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from solver_nas.errors import GraphError
+from solver_nas.errors import GraphError, RequestError
 from solver_nas.graph import Port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Container, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from solver_nas.graph import Graph, Vertex
     from solver_nas.labels import Labels, Shape, Tensor
@@ -46,14 +48,43 @@ class Model(ABC):
         """What a new entry of a parameter starts with so that it changes nothing; `None` for random weights."""
 
     @abstractmethod
-    def commit(self, graph: Graph, arrays: Mapping[str, Array], moved: Mapping[str, NDArray[np.intp]]) -> None:
+    def commit(
+        self,
+        graph: Graph,
+        arrays: Mapping[str, Array],
+        moved: Mapping[str, NDArray[np.intp]],
+        *,
+        forget: Container[str] = (),
+    ) -> None:
         """Take over a new structure and new arrays, all or nothing.
 
         Args:
             graph: the new structure.
             arrays: every parameter.
             moved: vertex name -> which old neuron stands at each place, -1 for a new one.
+            forget: vertices that read something else than before, so that what their rules decided is void.
         """
+
+    @abstractmethod
+    def rename(self, old: str, new: str) -> Handle:
+        """Give a vertex another name."""
+
+    @abstractmethod
+    def entrance(self, vertex: Handle, kind: str) -> Handle:
+        """A new vertex behind another one, through which it can enter an operation without any effect at first."""
+
+    @abstractmethod
+    def compare(self, other: Model, *, seed: int = 0) -> float | None:
+        """The largest relative difference between two models' outputs; `None` if it cannot be tried out."""
+
+    @property
+    @abstractmethod
+    def precision(self) -> float:
+        """Relative differences up to this are rounding."""
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[Model]:
+        """Several edits, or none: an exception takes all of them back."""
 
     @abstractmethod
     def fork(self) -> Model:
@@ -93,6 +124,40 @@ class Model(ABC):
         if isinstance(item, Handle):
             return item.model is self and item.name in self.graph
         return item in self.graph
+
+    def find(self, what: str | Callable[[Any], object]) -> tuple[Handle, ...]:
+        """The vertices that answer to a name, a pattern or a question.
+
+        Args:
+            what: a vertex's exact name; or a pattern of names, in which `*` stands for any text, `?` for any
+                character, `[ab]` for one of these and `[!ab]` for none of them; or a function of a handle that
+                is true for the vertices wanted. Where a vertex has exactly this name, it is no pattern.
+
+        Returns:
+            Their handles, producers first; none if nothing fits.
+
+        Raises:
+            RequestError: it is none of these.
+
+        >>> from solver_nas import Network, nn
+        >>> net = Network()
+        >>> narrow = nn.dense(net.input("in", 2), 4, name="block1.narrow")
+        >>> wide = nn.dense(narrow, 9, name="block1.wide")
+        >>> net.find("block1.*")
+        (<block1.narrow: dense 2 -> 4>, <block1.wide: dense 4 -> 9>)
+        >>> net.find(lambda v: v.nout > 5)
+        (<block1.wide: dense 4 -> 9>,)
+        """
+        if isinstance(what, str):
+            if what in self.graph:
+                return (self.handle(what),)
+            return tuple(self.handle(name) for name in self.graph.order if fnmatchcase(name, what))
+        if callable(what):
+            return tuple(handle for handle in self if what(handle))
+        raise RequestError(
+            f"find takes a name, a pattern such as 'block1.*', or a function of a vertex that says yes or no, "
+            f"got {what!r}"
+        )
 
     def tensor(self, name: str) -> Tensor:
         """The labelled output of a vertex."""
@@ -154,6 +219,16 @@ class Handle:
     def outputs(self) -> tuple[Handle, ...]:
         """The vertices that read this one, each once, producers first."""
         return tuple(self.model.handle(name) for name in self.model.graph.consumers(self._name))
+
+    @property
+    def ancestors(self) -> tuple[Handle, ...]:
+        """The vertices that this one depends on, directly or through others, producers first."""
+        return tuple(self.model.handle(name) for name in self.model.graph.ancestors(self._name))
+
+    @property
+    def descendants(self) -> tuple[Handle, ...]:
+        """The vertices that depend on this one, directly or through others, producers first."""
+        return tuple(self.model.handle(name) for name in self.model.graph.descendants(self._name))
 
     @property
     def parameters(self) -> Mapping[str, Array]:

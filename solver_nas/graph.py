@@ -184,6 +184,27 @@ class Graph:
         place = {vertex: position for position, vertex in enumerate(self.order)}
         return tuple(sorted(found, key=place.__getitem__))
 
+    def ancestors(self, name: str) -> tuple[str, ...]:
+        """Names of the vertices from which a path leads to `name`, each once, in topological order.
+
+        Raises:
+            GraphError: there is no such vertex.
+        """
+        self.vertex(name)
+        return self._sorted(nx.ancestors(self.digraph, name))
+
+    def descendants(self, name: str) -> tuple[str, ...]:
+        """Names of the vertices to which a path leads from `name`, each once, in topological order.
+
+        Raises:
+            GraphError: there is no such vertex.
+        """
+        self.vertex(name)
+        return self._sorted(nx.descendants(self.digraph, name))
+
+    def _sorted(self, names: set[str]) -> tuple[str, ...]:
+        return tuple(name for name in self.order if name in names)
+
     def renamed(self, old: str, new: str) -> Graph:
         """A new graph in which one vertex has another name."""
 

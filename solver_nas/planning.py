@@ -1,87 +1,87 @@
-"""From a request to a plan: pose, solve and draw, and what to do where that is impossible."""
+"""From a request to a plan: pose, solve and draw, step by step through a strategy."""
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from solver_nas.change import Plan
-from solver_nas.errors import GraphError, ImpossibleError, RelaxedWarning, RequestError, TimeLimitError
+from solver_nas.errors import ImpossibleError, RelaxedWarning, RequestError, TimeLimitError
 from solver_nas.explain import Explanation, explain_conflict
-from solver_nas.frontend import Handle, owner
-from solver_nas.graph import Port
+from solver_nas.frontend import Handle
 from solver_nas.labels import Reason, Tie
 from solver_nas.order import DisorderError
 from solver_nas.plan import draw
 from solver_nas.problem import pose
-from solver_nas.requests import input_targets, output_targets
 from solver_nas.solve import TIME_LIMIT, Status, certify, select, solve
-from solver_nas.utility import checked
-from solver_nas.weights import Initialiser, zeros
+from solver_nas.strategies import LOGGER, NAMED, Attempt, Stop, Strategy, Tell, Wishes
+from solver_nas.weights import Initialiser, Initialisers, zeros
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from solver_nas.frontend import Model
+    from solver_nas.asking import Ask, Worth
     from solver_nas.labels import Labels
     from solver_nas.plan import Blueprint
     from solver_nas.requests import Target
     from solver_nas.solve import Certificate
+    from solver_nas.strategies import Utility
 
-Utility = Callable[[Any], object] | Mapping[Any, object]
 OnFailure = Literal["relax", "raise", "keep"]
 Init = Literal["preserve", "zeros"] | Initialiser
+InitOf = Init | Mapping[Handle, Init]
 
 
-class Ask:
-    """What is asked of which model."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """What a strategy has led to.
 
-    def __init__(
-        self,
-        model: Model,
-        outputs: Sequence[tuple[Handle, Any]] = (),
-        inputs: Sequence[tuple[Handle, Any]] = (),
-        free: Sequence[Handle] = (),
-    ) -> None:
-        """Collect wishes for outputs and inputs, and what may change without one."""
-        self.model = model
-        # Taken now, so that a utility that changes the model is found out and not mixed in.
-        self.graph, self.labels, self._revision = model.graph, model.labels, model.graph.revision
-        self._outputs, self._inputs = outputs, inputs
-        self.free = tuple(Port(handle.name) for handle in free)
+    Args:
+        blueprint: the best change.
+        utilities: what the neurons that were up for change are worth, by vertex.
+        init: how new weights are made.
+        notes: what the caller should know.
+    """
 
-    def check_unchanged(self) -> None:
-        """Refuse to go on if a utility has changed the network that it was asked about.
+    blueprint: Blueprint
+    utilities: Mapping[str, NDArray[np.float64]]
+    init: Initialisers
+    notes: tuple[str, ...]
 
-        Raises:
-            GraphError: it has.
-        """
-        if self.model.graph is not self.graph or self.graph.revision != self._revision:
-            raise GraphError("the utility has changed the network; let it only look at the vertices that it is given")
 
-    def targets(self) -> tuple[Target, ...]:
-        """The wishes as sizes, checked."""
-        graph, labels = self.graph, self.labels
-        outputs = output_targets(graph, labels, [(v.name, d) for v, d in self._outputs])
-        inputs = input_targets(graph, labels, [(v.name, d) for v, d in self._inputs])
-        return (*outputs, *inputs)
+def strategy_of(on_failure: OnFailure, strategy: Strategy | None) -> Strategy:
+    """The strategy that is meant.
+
+    Raises:
+        RequestError: neither word nor strategy; or a strategy that never asks for anything.
+    """
+    if strategy is None:
+        if on_failure not in NAMED:
+            raise RequestError(f"on_failure is 'relax', 'raise' or 'keep', got {on_failure!r}")
+        return NAMED[on_failure]
+    if not isinstance(strategy, Strategy):
+        raise RequestError(f"a strategy is made with solver_nas.strategies, got {strategy!r}")
+    if not strategy.attempts:
+        # Call-backs alone accompany what would have been done without them.
+        return Strategy(NAMED[on_failure].steps + strategy.steps, strategy.callbacks)
+    return strategy
 
 
 def make_plan(
     ask: Ask,
     utility: Utility | None,
-    on_failure: OnFailure,
+    strategy: Strategy,
     *,
     time_limit: float,
     seed: int,
-    init: Init,
+    init: InitOf,
     stacklevel: int,
 ) -> tuple[Plan | None, Explanation | None]:
     """The best plan for a request, and why it is not what was asked for, if it is not.
@@ -89,49 +89,68 @@ def make_plan(
     Args:
         ask: what is asked of which model.
         utility: what neurons are worth.
-        on_failure: what to do if an exact wish is impossible.
-        time_limit: for the solver, in seconds.
+        strategy: what to try, and what to do if an exact wish is impossible.
+        time_limit: for each call of the solver, in seconds.
         seed: for the solver and for new weights.
         init: how new weights are made.
         stacklevel: how far above this function the caller's own line is, for a warning.
 
     Returns:
-        The plan (`None` for `"keep"` where the request is impossible) and the explanation.
+        The plan (`None` where the strategy keeps everything as it is) and the explanation.
     """
-    if on_failure not in ("relax", "raise", "keep"):
-        raise RequestError(f"on_failure is 'relax', 'raise' or 'keep', got {on_failure!r}")
-    _check_seconds(time_limit)
-    _check_seed(seed)
-    initialiser, targets = _initialiser(init), ask.targets()
-    job = _Job(ask, _Worth(ask.model, utility), time_limit, int(seed))
-    try:
-        made, explanation = job.draw(targets), None
-    except ImpossibleError as error:
-        made, explanation = None, Explanation(possible=False, reasons=(str(error),))
-    if made is None:
-        if explanation is None:
-            explanation = explain_conflict(
-                ask.graph, ask.labels, targets, known_impossible=True, time_limit=min(time_limit, 10.0), seed=job.seed
-            )
-        if on_failure == "keep":
-            return None, explanation
-        if on_failure == "raise":
-            raise impossible(explanation)
-        made = job.draw([target.loosened() for target in targets])
-        if made is None:
-            raise impossible(explanation)
-        text = f"{explanation}\nThe nearest sizes were used instead."
-        warnings.warn(RelaxedWarning(text), stacklevel=stacklevel + 1)
-        job.notes.append("an exact request was impossible and was relaxed")
-    return Plan(ask.model, made, job.worth.seen, job.seed, initialiser, tuple(job.notes)), explanation
+    found, explanation = pursue(
+        ask, utility, strategy, time_limit=time_limit, seed=seed, init=init, stacklevel=stacklevel + 1
+    )
+    if found is None:
+        return None, explanation
+    return Plan(ask.model, found.blueprint, found.utilities, int(seed), found.init, found.notes), explanation
 
 
-def _check_seconds(value: object) -> None:
+def pursue(
+    ask: Ask,
+    utility: Utility | None,
+    strategy: Strategy,
+    *,
+    time_limit: float,
+    seed: int,
+    init: InitOf,
+    stacklevel: int,
+) -> tuple[Found | None, Explanation | None]:
+    """Go through the steps of a strategy until one works; arguments and result as for `make_plan`.
+
+    Raises:
+        ImpossibleError: no step works, and none says to keep everything.
+        TimeLimitError: likewise, and some step ran out of time.
+    """
+    check_seconds(time_limit)
+    check_seed(seed)
+    initialisers(init, {})
+    pursuit = _Pursuit(ask, utility, time_limit, int(seed), init)
+    for place, step in enumerate(strategy.steps):
+        match step:
+            case Attempt():
+                later = any(isinstance(other, Attempt) for other in strategy.steps[place + 1 :])
+                found = pursuit.attempt(step, later=later)
+                if found is not None:
+                    pursuit.warn(stacklevel)
+                    return found, pursuit.explanation
+            case Tell():
+                pursuit.tell(step)
+            case Stop(keep=True):
+                return None, pursuit.explain()
+            case Stop():
+                break
+    raise pursuit.failure()
+
+
+def check_seconds(value: object) -> None:
+    """A time limit is a positive number of seconds."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise RequestError(f"the time limit is a positive number of seconds, got {value!r}")
 
 
-def _check_seed(seed: object) -> None:
+def check_seed(seed: object) -> None:
+    """A seed is a whole number from 0 on."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise RequestError(f"the seed is a whole number from 0 on, got {seed!r}")
 
@@ -142,59 +161,122 @@ def explain_request(ask: Ask, *, seed: int) -> Explanation:
     if explanation:
         # Sizes can fit where the order of neurons does not.
         try:
-            _Job(ask, _Worth(ask.model, {}), TIME_LIMIT, seed).draw(ask.targets())
+            _Job(ask, ask.worth({}), TIME_LIMIT, seed, None).draw(ask.targets())
         except ImpossibleError as error:
             return Explanation(possible=False, reasons=(str(error),))
     return explanation
 
 
-def impossible(explanation: Explanation | None) -> ImpossibleError:
-    """The error that carries an explanation."""
-    if explanation is None or explanation.possible:
-        return ImpossibleError("the request is impossible")
-    return ImpossibleError(str(explanation), explanation.reasons, explanation.nearest)
+def initialisers(init: InitOf, options: Mapping[str, object]) -> Initialisers:
+    """How new weights are made, by vertex.
+
+    Raises:
+        RequestError: it is none of the known words and no function.
+    """
+    if isinstance(init, Mapping):
+        known = {handle.name: _initialiser(one, options) for handle, one in init.items()}
+        return Initialisers(None, known)
+    return Initialisers(_initialiser(init, options))
 
 
-def _initialiser(init: Init) -> Initialiser | None:
+def _initialiser(init: Init, options: Mapping[str, object]) -> Initialiser | None:
+    if callable(init):
+        if not options:
+            return init
+        made = init
+        return lambda rng, shape, spread: made(rng, shape, spread, **options)
+    if options:
+        raise RequestError(f"options are passed on to a function that makes new weights, but init is {init!r}")
     if init == "preserve":
         return None
     if init == "zeros":
         return zeros
-    if callable(init):
-        return init
-    raise RequestError(f"init is 'preserve', 'zeros' or a callable, got {init!r}")
+    raise RequestError(f"init is 'preserve', 'zeros', a callable, or a mapping from vertices to these, got {init!r}")
 
 
-class _Worth:
-    """Asks the caller what neurons are worth, once per vertex, and remembers the answers."""
+class _Pursuit:
+    """The way through a strategy: what was tried, and what came of it."""
 
-    def __init__(self, model: Model, utility: Utility | None) -> None:
-        self._model, self._utility = model, utility
-        if utility is not None and not callable(utility) and not isinstance(utility, Mapping):
-            raise RequestError(
-                f"a utility is a function of a vertex, or a mapping from vertices to worths, got {utility!r}"
+    def __init__(self, ask: Ask, utility: Utility | None, time_limit: float, seed: int, init: InitOf) -> None:
+        self._ask, self._utility, self._time_limit, self._seed, self._init = ask, utility, time_limit, seed, init
+        self._targets = ask.targets()
+        self._worths: dict[int, Worth] = {}
+        self._tried: list[Target] = []
+        self._late: TimeLimitError | None = None
+        self._notes: list[str] = []
+        self._warnings: list[str] = []
+        self.explanation: Explanation | None = None
+
+    def attempt(self, step: Attempt, *, later: bool) -> Found | None:
+        """The best change, or `None` if this step does not work."""
+        utility = self._utility if step.utility is None else step.utility
+        # One for all steps with the same utility: callers are asked once.
+        worth = self._worths.setdefault(id(utility), self._ask.worth(utility))
+        limit = self._time_limit if step.time_limit is None else step.time_limit
+        job = _Job(self._ask, worth, limit, self._seed, step.most_new)
+        again, self._tried = bool(self._tried), step.targets(self._targets)
+        try:
+            made = job.draw(self._tried)
+        except ImpossibleError as error:
+            if self.explanation is None:
+                self.explanation = Explanation(possible=False, reasons=(str(error),))
+            return None
+        except TimeLimitError as error:
+            self._late = error
+            if not later:
+                raise
+            return None
+        if made is None:
+            if step.most_new is not None and self.explanation is None:
+                unlimited = _Job(self._ask, self._ask.worth({}), limit, self._seed, None).possible(self._tried)
+                if unlimited:
+                    text = f"not more than {step.most_new} new neurons may be inserted at any one place"
+                    self.explanation = Explanation(possible=False, reasons=(text,))
+            return None
+        if made.certificate.status is Status.FEASIBLE and step.on_timeout == "next" and later:
+            self._late = TimeLimitError(f"the best solution was not proven within {limit} s")
+            return None
+        if again:
+            relaxed = step.wishes is Wishes.RELAXED
+            was = "an exact request was impossible and was relaxed" if relaxed else "an earlier step did not work"
+            self._notes.append(was)
+        init = initialisers(self._init if step.init is None else step.init, step.options)
+        return Found(made, worth.seen, init, (*self._notes, *job.notes))
+
+    def explain(self) -> Explanation:
+        """Why the latest attempt did not work."""
+        if self.explanation is None and self._late is not None:
+            self.explanation = Explanation(possible=False, reasons=(str(self._late),))
+        if self.explanation is None:
+            self.explanation = explain_conflict(
+                self._ask.graph,
+                self._ask.labels,
+                self._tried,
+                known_impossible=True,
+                subject=self._ask.subject,
+                time_limit=min(self._time_limit, 10.0),
+                seed=self._seed,
             )
-        self.seen: dict[str, NDArray[np.float64]] = {}
-        self.asked: set[str] = set()
-        if isinstance(utility, Mapping):
-            for handle in utility:
-                if owner(handle) is not model:
-                    raise GraphError(f"the utility names vertex {handle.name!r} of another network")
+        return self.explanation
 
-    def __call__(self, port: Port) -> NDArray[np.float64]:
-        """The utility of a vertex's neurons."""
-        self.asked.add(port.vertex)
-        if port.vertex not in self.seen:
-            handle = self._model.handle(port.vertex)
-            if self._utility is None:
-                value: object = self._model.default_utility(handle)
-            elif isinstance(self._utility, Mapping):
-                value = self._utility.get(handle, 0.0)
-            else:
-                value = self._utility(handle)
-            vector = checked(value, handle.nout, port.vertex)
-            self.seen[port.vertex] = np.zeros(handle.nout) if vector is None else vector
-        return self.seen[port.vertex]
+    def tell(self, step: Tell) -> None:
+        """Log at once; warn when it is known how the story ends."""
+        if step.level is None:
+            self._warnings.append(f"{self.explain()}\n{step.text or 'The nearest sizes were used instead.'}")
+        elif LOGGER.isEnabledFor(step.level):
+            LOGGER.log(step.level, "%s%s", f"{step.text}\n" if step.text else "", self.explain())
+
+    def warn(self, stacklevel: int) -> None:
+        """Give the warnings that are due."""
+        for text in self._warnings:
+            warnings.warn(RelaxedWarning(text), stacklevel=stacklevel + 1)
+
+    def failure(self) -> Exception:
+        """The error of a strategy that has come to its end."""
+        if self.explanation is None and self._late is not None:
+            return self._late
+        explanation = self.explain()
+        return ImpossibleError(str(explanation), explanation.reasons, explanation.nearest)
 
 
 def _alike(labels: Labels) -> Labels:
@@ -214,8 +296,8 @@ def _alike(labels: Labels) -> Labels:
 class _Job:
     """The solving of one request."""
 
-    def __init__(self, ask: Ask, worth: _Worth, time_limit: float, seed: int) -> None:
-        self.ask, self.worth, self.time_limit, self.seed = ask, worth, time_limit, seed
+    def __init__(self, ask: Ask, worth: Worth, time_limit: float, seed: int, most_new: int | None) -> None:
+        self.ask, self.worth, self.time_limit, self.seed, self.most_new = ask, worth, time_limit, seed, most_new
         self.notes: list[str] = []
         self._free: Certificate | None = None
 
@@ -247,6 +329,11 @@ class _Job:
                 return made
         raise ImpossibleError(f"no order of the neurons fits: {disorder}") from disorder
 
+    def possible(self, targets: Sequence[Target]) -> bool:
+        """Whether sizes fit at all."""
+        problem = pose(self.ask.labels, targets, lambda _: 0.0, everywhere=self.ask.free)
+        return solve(problem, time_limit=self.time_limit, seed=self.seed).status is not Status.INFEASIBLE
+
     def _restricted(self, made: Blueprint) -> Blueprint:
         """The blueprint with a certificate that owns up to the choices that were left out."""
         free = self._free
@@ -259,7 +346,7 @@ class _Job:
     def _draw(self, labels: Labels, targets: Sequence[Target], *, insert: bool = True) -> Blueprint | None:
         clock = [time.perf_counter()]
         self.worth.asked.clear()
-        problem = pose(labels, targets, self.worth, everywhere=self.ask.free, insert=insert)
+        problem = pose(labels, targets, self.worth, everywhere=self.ask.free, insert=insert, most_new=self.most_new)
         self.ask.check_unchanged()
         clock.append(time.perf_counter())
         counts = solve(problem, time_limit=self.time_limit, seed=self.seed)

@@ -105,6 +105,7 @@ class Problem:
         rectangles: rows that keep equally many cells.
         shared: rectangles with shared columns.
         balances: expressions that have to be zero: differences of sizes, and counts of what has to go.
+        most_new: how many new neurons a slot may get; `None` for no limit.
         positions: how many (vertex, neuron) pairs are up for change.
         utility_elsewhere: utility of the classes that are not up for change (always kept).
     """
@@ -119,6 +120,7 @@ class Problem:
     rectangles: tuple[Rectangle, ...]
     shared: tuple[SharedColumns, ...]
     balances: tuple[Count, ...]
+    most_new: int | None
     positions: int
     utility_elsewhere: float
 
@@ -130,6 +132,7 @@ def pose(
     *,
     everywhere: Iterable[Port] = (),
     insert: bool = True,
+    most_new: int | None = None,
 ) -> Problem:
     """Reduce a request to counts.
 
@@ -139,19 +142,21 @@ def pose(
         worth: the utility of every neuron of a tensor; only asked for tensors that may change.
         everywhere: tensors that may change without a target, where that gains utility.
         insert: whether new neurons may be inserted.
+        most_new: how many new neurons may be inserted at any one place.
 
     Raises:
         UtilityError: a utility is not finite or has the wrong length.
     """
     class_of, classes = classify(labels)
-    return _Poser(labels, class_of, classes, insert=insert).pose(targets, worth, tuple(everywhere))
+    return _Poser(labels, class_of, classes, insert=insert, most_new=most_new).pose(targets, worth, tuple(everywhere))
 
 
 class _Poser:
     """The steps of `pose`; lives for one call."""
 
-    def __init__(self, labels: Labels, class_of: IntArray, classes: int, *, insert: bool) -> None:
-        self.labels, self.class_of, self.classes, self.insert = labels, class_of, classes, insert
+    def __init__(self, labels: Labels, class_of: IntArray, classes: int, *, insert: bool, most_new: int | None) -> None:
+        self.labels, self.class_of, self.classes = labels, class_of, classes
+        self.insert, self.most_new = insert and most_new != 0, most_new
         self.joints = [joint for joint in labels.joints if not self._trivial(joint)]
         self.arrays = self._distinct_arrays()
 
@@ -206,6 +211,7 @@ class _Poser:
             _different([self._rectangle(joint, fine, local, count) for joint in joints]),
             tuple(self._shared(product, fine, local, count) for product in products),
             tuple(self._balances(local, count)),
+            self.most_new,
             int((inside >= 0).sum()),
             float(total[~touched].sum()),
         )

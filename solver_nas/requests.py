@@ -76,6 +76,10 @@ class Target:
     must_change: bool
     text: str
 
+    def tightened(self) -> Target:
+        """The same wish, and nothing else will do."""
+        return Target(self.port, self.before, self.size, True, self.must_change, self.text)
+
     def loosened(self) -> Target:
         """The same wish, but not at any price."""
         return Target(self.port, self.before, self.size, False, self.must_change, self.text)

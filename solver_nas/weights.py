@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from solver_nas.errors import PlanError, RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 Array = NDArray[Any]
 IndexArray = NDArray[np.intp]
@@ -20,6 +20,23 @@ IndexArray = NDArray[np.intp]
 #: Makes values for new weights: called with a generator, a shape, and the standard deviation of the weights that
 #: are there.
 Initialiser = Callable[[np.random.Generator, tuple[int, ...], float], Array]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Initialisers:
+    """How new weights are made.
+
+    Args:
+        default: for every vertex that is not named; `None` for weights that keep the network's function.
+        own: for some vertices, by name.
+    """
+
+    default: Initialiser | None = None
+    own: Mapping[str, Initialiser | None] = field(default_factory=dict)
+
+    def of(self, vertex: str) -> Initialiser | None:
+        """What makes the new weights of a vertex."""
+        return self.own.get(vertex, self.default)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

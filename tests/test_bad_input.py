@@ -138,7 +138,7 @@ def test_requests_of_the_wrong_kind(net: Network) -> None:
         delta_nout({net["a"]: -1}, -1)
     with pytest.raises(RequestError, match=r"on_failure is 'relax', 'raise' or 'keep', got 'ignore'"):
         delta_nout(net["a"], -1, on_failure="ignore")  # type: ignore[arg-type]  # what is tested
-    with pytest.raises(RequestError, match="init is 'preserve', 'zeros' or a callable"):
+    with pytest.raises(RequestError, match="init is 'preserve', 'zeros', a callable"):
         plan_change(net["a"], 1, init="ones")  # type: ignore[arg-type]  # what is tested
     with pytest.raises(RequestError, match="the time limit is a positive number of seconds"):
         delta_size(net, time_limit=float("nan"))

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from solver_nas.frontend import Handle
-    from solver_nas.planning import Utility
     from solver_nas.solve import Certificate
+    from solver_nas.strategies import Utility
 
 TRAINING_IMAGES = 1200  # of 1797; the others are held back
 DRAWS = 5  # random selections, of which the one with the median accuracy is told

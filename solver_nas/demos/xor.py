@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from solver_nas.frontend import Handle
-    from solver_nas.planning import Utility
     from solver_nas.solve import Certificate
+    from solver_nas.strategies import Utility
 
 X = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 Y = np.array([[0.0], [1.0], [1.0], [0.0]])

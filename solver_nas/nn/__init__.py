@@ -13,6 +13,7 @@ from solver_nas.nn.embedding import embedding
 from solver_nas.nn.enlarge import pad, upsample
 from solver_nas.nn.group_norm import group_norm, instance_norm
 from solver_nas.nn.layer_norm import layer_norm, rms_norm
+from solver_nas.nn.named import register
 from solver_nas.nn.network import Network
 from solver_nas.nn.observe import (
     ActivationContribution,
@@ -29,6 +30,7 @@ from solver_nas.nn.scale import bias, position, scale
 from solver_nas.nn.shapes import channel_shuffle, flatten, pixel_shuffle, reshape, transpose
 from solver_nas.nn.slices import flip, split, take
 from solver_nas.nn.softmax import softmax
+from solver_nas.nn.store import load, save
 from solver_nas.nn.train import calibrate, fit
 from solver_nas.nn.vertex import NetworkVertex
 from solver_nas.nn.worth import (
@@ -80,6 +82,7 @@ __all__ = [
     "instance_norm",
     "invariant",
     "layer_norm",
+    "load",
     "lstm",
     "magnitude",
     "max_pool",
@@ -88,9 +91,11 @@ __all__ = [
     "pad",
     "pixel_shuffle",
     "position",
+    "register",
     "relu",
     "reshape",
     "rms_norm",
+    "save",
     "scale",
     "simple_rnn",
     "softmax",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import autograd.numpy as anp
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from solver_nas.labels import Tensor
+    from solver_nas.nn.network import Network
     from solver_nas.nn.vertex import NetworkVertex
 
 
@@ -77,3 +79,17 @@ def _forward(call: Call) -> Any:
 @rule("activation")
 def _flow(scope: Scope) -> Tensor:
     return same(scope, scope.inputs[0])
+
+
+def set_activation(net: Network, name: str, activation: str) -> None:
+    """Let a layer of a network use another activation.
+
+    Raises:
+        LayerError: there is no such activation, or the layer has none.
+    """
+    function(activation)
+    vertex = net.graph.vertex(name)
+    if "activation" not in vertex.attributes:
+        raise LayerError(f"vertex {name!r} ({vertex.kind}) has no activation; insert one behind it instead")
+    changed = replace(vertex, attributes={**vertex.attributes, "activation": activation})
+    net.commit(net.graph.replaced({name: changed}), net.arrays, {})

@@ -10,9 +10,10 @@ import autograd.numpy as anp
 from solver_nas.errors import GraphError, LayerError
 from solver_nas.frontend import Handle
 from solver_nas.nn.forward import Call, forward
-from solver_nas.rules import Scope, rule
+from solver_nas.rules import Scope, Takes, rule
 from solver_nas.rules.contract import elementwise
 from solver_nas.rules.primitives import concat as concat_labels
+from solver_nas.rules.primitives import same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,7 +38,8 @@ def combine(x: NetworkVertex, other: object, kind: str, *, swapped: bool = False
     if isinstance(other, Handle):
         return x.model.add(kind, None, (other, x) if swapped else (x, other), {})
     if isinstance(other, int | float) and not isinstance(other, bool):
-        return x.model.add(kind, None, (x,), {"constant": float(other), "swapped": swapped})
+        attributes = {"constant": float(other), "swapped": swapped}
+        return x.model.add(f"{kind}_constant", x.model.free_name(kind), (x,), attributes)
     raise LayerError(f"cannot {kind} vertex {x.name!r} and {other!r}: use a vertex of the same network or a number")
 
 
@@ -81,7 +83,7 @@ def _concat(call: Call) -> Any:
     return anp.concatenate(call.inputs, axis=call["axis"])
 
 
-@rule("concat")
+@rule("concat", takes=Takes.STACKED)
 def _concat_flow(scope: Scope) -> Tensor:
     return concat_labels(scope, scope.inputs, scope.attribute("axis", int))
 
@@ -91,14 +93,20 @@ def _arithmetic(kind: str) -> None:
 
     @forward(kind)
     def _forward(call: Call) -> Any:
-        if "constant" in call.vertex.attributes:
-            pair = (call.x, call["constant"])
-            return operate(*(reversed(pair) if call["swapped"] else pair))
         return reduce(operate, call.inputs)
 
-    @rule(kind)
+    @rule(kind, takes=Takes.ALIKE if kind in ("add", "multiply") else Takes.FIXED)
     def _flow(scope: Scope) -> Tensor:
         return elementwise(scope, *scope.inputs)
+
+    @forward(f"{kind}_constant")
+    def _constant(call: Call) -> Any:
+        pair = (call.x, call["constant"])
+        return operate(*(reversed(pair) if call["swapped"] else pair))
+
+    @rule(f"{kind}_constant")
+    def _same(scope: Scope) -> Tensor:
+        return same(scope, scope.inputs[0])
 
 
 for _kind in _FUNCTIONS:

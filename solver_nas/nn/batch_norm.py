@@ -26,6 +26,7 @@ def batch_norm(
     shift: bool = True,
     epsilon: float = 1e-5,
     momentum: float = 0.1,
+    identity: bool = False,
     name: str | None = None,
 ) -> NetworkVertex:
     """Normalise every channel by its mean and variance: of the batch in training, of the past otherwise.
@@ -37,6 +38,7 @@ def batch_norm(
         shift: whether to add a learned shift afterwards.
         epsilon: added to the variance.
         momentum: weight of the newest batch in the running statistics.
+        identity: whether it changes nothing at first (outside training): the variance starts at 1 - epsilon.
         name: of the new vertex.
 
     Returns:
@@ -47,6 +49,8 @@ def batch_norm(
     axis = neuron_axis(layer, x, axis)
     size = known_size(layer, x, axis)
     arrays = {"mean": np.zeros(size), "var": np.ones(size)}
+    if identity:
+        arrays["var"] -= epsilon
     arrays |= {"scale": np.ones(size)} if scale else {}
     arrays |= {"shift": np.zeros(size)} if shift else {}
     attributes = {"axis": axis, "epsilon": float(epsilon), "momentum": float(momentum)}

@@ -11,8 +11,8 @@ import numpy as np
 from solver_nas.nn.accompany import accompany, spread
 from solver_nas.nn.activations import activate, function
 from solver_nas.nn.arguments import divisor, known_size, positive, spatial_rank, title
-from solver_nas.nn.dense import glorot
 from solver_nas.nn.forward import Call, forward
+from solver_nas.nn.starts import start
 from solver_nas.nn.windows import Window, slide, window
 from solver_nas.rules import Scope, changed, rule
 from solver_nas.rules.contract import einsum
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from solver_nas.graph import Vertex
     from solver_nas.labels import Tensor
+    from solver_nas.nn.starts import Start
     from solver_nas.nn.vertex import NetworkVertex
     from solver_nas.rules import Resized
 
@@ -39,6 +40,7 @@ def conv(
     groups: int = 1,
     activation: str = "identity",
     bias: bool = True,
+    weights: Start = "random",
     name: str | None = None,
 ) -> NetworkVertex:
     """A convolution (cross-correlation, as everywhere in deep learning) over all spatial axes.
@@ -57,6 +59,8 @@ def conv(
         groups: number of groups that do not see each other's channels.
         activation: its name; see `solver_nas.nn.ACTIVATIONS`.
         bias: whether to add one.
+        weights: how they start: `"random"` (Glorot uniform), `"identity"` (a copy of the input, with padding that
+            keeps its size), or `"zeros"`.
         name: of the new vertex.
 
     Returns:
@@ -76,7 +80,7 @@ def conv(
     function(activation)
     inside, area = channels // groups, prod(over.kernel)
     shape = (filters, inside, *over.kernel)
-    arrays = {"weight": glorot(net, shape, inside * area, filters // groups * area)}
+    arrays = {"weight": start(net, layer, weights, shape, (inside * area, filters // groups * area), groups)}
     if bias:
         arrays["bias"] = np.zeros(filters)
     attributes = {

@@ -13,8 +13,8 @@ from solver_nas.nn.accompany import accompany, spread
 from solver_nas.nn.activations import activate, function
 from solver_nas.nn.arguments import divisor, known_size, per_axis, positive, spatial_rank, title
 from solver_nas.nn.conv import by_groups, regrouped
-from solver_nas.nn.dense import glorot
 from solver_nas.nn.forward import Call, forward
+from solver_nas.nn.starts import glorot
 from solver_nas.nn.windows import Pads, Window, fold, window
 from solver_nas.rules import Scope, rule
 from solver_nas.rules.contract import einsum

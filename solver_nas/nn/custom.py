@@ -10,7 +10,7 @@ from solver_nas.errors import GraphError, LayerError
 from solver_nas.frontend import Handle
 from solver_nas.labels import Block, Tensor, Use
 from solver_nas.nn.forward import Call, forward
-from solver_nas.rules import Scope, Weight, rule
+from solver_nas.rules import Scope, Takes, Weight, rule
 from solver_nas.rules.contract import elementwise
 from solver_nas.rules.primitives import concat, fix, same
 
@@ -172,7 +172,7 @@ def _forward(call: Call) -> Any:
     return call["function"](*call.inputs, **call.parameters)
 
 
-@rule("invariant")
+@rule("invariant", takes=Takes.ALIKE)
 def _invariant(scope: Scope) -> Tensor:
     inputs = scope.inputs
     result = elementwise(scope, *inputs) if len(inputs) > 1 else same(scope, inputs[0])
@@ -180,7 +180,7 @@ def _invariant(scope: Scope) -> Tensor:
     return result
 
 
-@rule("stack")
+@rule("stack", takes=Takes.STACKED)
 def _stack(scope: Scope) -> Tensor:
     return concat(scope, scope.inputs, scope.attribute("axis", int))
 

@@ -9,20 +9,16 @@ import numpy as np
 
 from solver_nas.errors import LayerError
 from solver_nas.nn.activations import activate, function
+from solver_nas.nn.arguments import title
 from solver_nas.nn.forward import Call, forward
+from solver_nas.nn.starts import start
 from solver_nas.rules import Scope, rule
 from solver_nas.rules.contract import einsum, elementwise
 
 if TYPE_CHECKING:
     from solver_nas.labels import Tensor
-    from solver_nas.nn.network import Network
+    from solver_nas.nn.starts import Start
     from solver_nas.nn.vertex import NetworkVertex
-
-
-def glorot(net: Network, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Any:
-    """Uniform weights of variance 2 / (fan_in + fan_out). Source: Glorot and Bengio 2010, equation 16."""
-    limit = np.sqrt(6 / (fan_in + fan_out))
-    return net.rng.uniform(-limit, limit, shape)
 
 
 def width(layer: str, value: object) -> int:
@@ -38,6 +34,7 @@ def dense(
     *,
     activation: str = "identity",
     bias: bool = True,
+    weights: Start = "random",
     name: str | None = None,
 ) -> NetworkVertex:
     """A fully connected layer over the last axis: `activation(x @ weight.T + bias)`.
@@ -47,6 +44,7 @@ def dense(
         units: number of output neurons.
         activation: its name; see `solver_nas.nn.ACTIVATIONS`.
         bias: whether to add one.
+        weights: how they start: `"random"` (Glorot uniform), `"identity"`, or `"zeros"`.
         name: of the new vertex.
 
     Returns:
@@ -57,7 +55,7 @@ def dense(
     features = x.shape[-1]
     if features is None:
         raise LayerError(f"dense: the last axis of {x.name!r} has no known size")
-    arrays = {"weight": glorot(net, (units, features), features, units)}
+    arrays = {"weight": start(net, title("dense", name), weights, (units, features), (features, units))}
     if bias:
         arrays["bias"] = np.zeros(units)
     return net.add("dense", name, (x,), {"activation": activation}, arrays)

@@ -71,6 +71,11 @@ def forward(kind: str) -> Callable[[Forward], Forward]:
     return register
 
 
+def computes(kind: str) -> bool:
+    """Whether a kind of vertex has a function."""
+    return kind in _FORWARD
+
+
 def evaluate(
     graph: Graph,
     arrays: Mapping[str, Array],

@@ -19,7 +19,8 @@ from solver_nas.nn.vertex import NetworkVertex
 from solver_nas.rules import Tape, label, label_vertex
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterator, Mapping, Sequence
+    from os import PathLike
 
     from solver_nas.frontend import Array
     from solver_nas.graph import Digraph
@@ -205,7 +206,7 @@ class Network(Model):
             GraphError: the name is taken, or an input belongs to another network.
             LayerError: arrays and declared axes do not fit; nothing has been added.
         """
-        name = self._free_name(kind) if name is None else name
+        name = self.free_name(kind) if name is None else name
         ports = tuple(Port(self._mine(handle).name) for handle in inputs)
         made = {
             role: (self._free_key(f"{name}.{role}"), np.array(array, self.dtype))
@@ -256,7 +257,8 @@ class Network(Model):
             raise
         return draft
 
-    def _free_name(self, kind: str) -> str:
+    def free_name(self, kind: str) -> str:
+        """A name for the next vertex of a kind: the kind and a number."""
         number = 1
         while f"{kind}_{number}" in self.graph:
             number += 1
@@ -336,15 +338,24 @@ class Network(Model):
         """What a new entry of a parameter starts with; `None` for a weight."""
         return self._state.fills.get(self.graph.vertex(vertex).parameters[role].key)
 
-    def commit(self, graph: Graph, arrays: Mapping[str, Array], moved: Mapping[str, NDArray[np.intp]]) -> None:
+    def commit(
+        self,
+        graph: Graph,
+        arrays: Mapping[str, Array],
+        moved: Mapping[str, NDArray[np.intp]],
+        *,
+        forget: Container[str] = (),
+    ) -> None:
         """Take over a new structure and new arrays in a single assignment."""
         observers = {
             name: observer.select(moved[name]) if name in moved else observer
             for name, observer in self.observers.items()
+            if name in graph
         }
-        self._commit(
-            self._state._replace(graph=graph, arrays=frozen(arrays), observers=observers, memory=self.labels.memory)
-        )
+        fills = {key: fill for key, fill in self._state.fills.items() if key in arrays}
+        memory = self.labels.memory.without(forget)
+        state = self._state._replace(graph=graph, arrays=frozen(arrays), observers=observers, fills=fills)
+        self._commit(state._replace(memory=memory))
 
     def _commit(self, state: State) -> None:
         """Enter a state that can be left again by `undo`."""
@@ -354,6 +365,38 @@ class Network(Model):
             before = before.apart() if state.graph is before.graph else before
             state = state.after(before, self.history)
         self._enter(state)
+
+    def entrance(self, vertex: Handle, kind: str) -> NetworkVertex:
+        """A learned scale of zero behind a vertex; before a product, with a learned bias of one."""
+        from solver_nas.nn.scale import bias, scale
+
+        made = scale(self.handle(vertex.name))
+        made.op.scale = np.zeros_like(made.op.scale)
+        if kind == "multiply":
+            made = bias(made)
+            made.op.bias = np.ones_like(made.op.bias)
+        return made
+
+    def compare(self, other: Model, *, seed: int = 0) -> float | None:
+        """How far another network's outputs are from this one's, for a batch that is made up.
+
+        Args:
+            other: a network with the same inputs.
+            seed: for the batch.
+
+        Returns:
+            The largest difference, relative to the largest output of this network; infinite if shapes differ,
+            `None` if no batch could be made up.
+        """
+        from solver_nas.nn.probe import difference
+
+        assert isinstance(other, Network), "networks are compared with networks"
+        return difference(self, other, seed)
+
+    @property
+    def precision(self) -> float:
+        """Outputs that differ by less, relative to the largest, are equal but for rounding."""
+        return float(np.finfo(self.dtype).eps ** (2 / 3))
 
     def fork(self) -> Network:
         """A network in the same state, with the same arrays, to try a change on."""
@@ -365,7 +408,7 @@ class Network(Model):
         """Enter the state of a fork of this network, all or nothing."""
         assert isinstance(fork, Network), "a network's forks are networks"
         state = fork._state  # noqa: SLF001 - of its own class
-        self._commit(state._replace(arrays=frozen(fork.arrays), past=self._state.past))
+        self._commit(state.apart()._replace(arrays=frozen(fork.arrays), past=self._state.past))
 
     @contextmanager
     def transaction(self) -> Iterator[Network]:
@@ -458,8 +501,30 @@ class Network(Model):
         total = sum(array.size for array in self.arrays.values())
         return f"<Network: {len(self)} vertices, {total:,} parameters>"
 
-    def summary(self) -> str:
-        """A table of all vertices: name, kind, inputs, sizes and number of parameters."""
+    def summary(self, *columns: Any) -> str:
+        """A table of all vertices; by default name, kind, inputs, sizes, shape and number of parameters.
+
+        Args:
+            columns: what to show instead: names of columns (`"vertex"`, `"kind"`, `"inputs"`, `"outputs"`, `"nin"`,
+                `"nout"`, `"shape"`, `"dtype"`, `"arrays"`, `"parameters"`), names of attributes such as
+                `"activation"`, functions of a vertex, or pairs of a heading and one of these.
+
+        Raises:
+            RequestError: a column that is none of these, or an attribute that no vertex has.
+        """
         from solver_nas.report.tables import summary
 
-        return summary(self)
+        return summary(self, *columns)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the network to a file: see `solver_nas.nn.save`."""
+        from solver_nas.nn.store import save
+
+        save(self, path)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Network:
+        """The network that was saved in a file: see `solver_nas.nn.load`."""
+        from solver_nas.nn.store import load
+
+        return load(path)

@@ -13,7 +13,7 @@ from solver_nas.errors import LayerError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from solver_nas.change import Plan
+    from solver_nas.change import Planned
     from solver_nas.frontend import Array
 
 
@@ -56,7 +56,7 @@ class Optimiser(ABC):
     def step(self, gradient: Array, memory: Memory) -> tuple[Array, Memory]:
         """What to subtract from a parameter, and what to remember of it."""
 
-    def follow(self, plan: Plan) -> None:
+    def follow(self, plan: Planned) -> None:
         """Let the memory follow its neurons through a change that was applied; new neurons have none.
 
         Args:

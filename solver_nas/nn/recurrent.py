@@ -12,8 +12,8 @@ from solver_nas.errors import LayerError
 from solver_nas.nn.activations import activate, function
 from solver_nas.nn.arguments import positive, sequence, title
 from solver_nas.nn.arithmetic import concat
-from solver_nas.nn.dense import glorot
 from solver_nas.nn.forward import Call, forward
+from solver_nas.nn.starts import glorot
 from solver_nas.rules import Scope, rule
 from solver_nas.rules.contract import einsum
 from solver_nas.rules.primitives import whole

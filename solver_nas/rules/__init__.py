@@ -2,7 +2,7 @@
 
 from solver_nas.labels import Memory
 from solver_nas.rules.label import label, label_vertex
-from solver_nas.rules.registry import Flow, Resized, Rewrite, Rule, changed, kinds, rule, rule_of
+from solver_nas.rules.registry import Flow, Resized, Rewrite, Rule, Takes, changed, kinds, rule, rule_of
 from solver_nas.rules.scope import Scope, Weight
 from solver_nas.rules.tape import Replay, Tape
 
@@ -14,6 +14,7 @@ __all__ = [
     "Rewrite",
     "Rule",
     "Scope",
+    "Takes",
     "Tape",
     "Weight",
     "changed",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from solver_nas.errors import RuleError
@@ -54,6 +55,14 @@ def changed(vertex: Vertex, **attributes: object) -> Mapping[str, object]:
     return {name: value for name, value in attributes.items() if vertex.attributes.get(name) != value}
 
 
+class Takes(Enum):
+    """How many inputs an operation takes."""
+
+    FIXED = "as many as it has"
+    ALIKE = "any number of equal ones"
+    STACKED = "any number, one after the other"
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Everything that the engine knows about one kind of operation.
@@ -63,12 +72,14 @@ class Rule:
         flow: how labels pass through it.
         rewrite: how its attributes follow the sizes.
         exact: whether dropping neurons equals masking them (not so across an axis that is normalised).
+        takes: how many inputs it takes.
     """
 
     kind: str
     flow: Flow
     rewrite: Rewrite
     exact: bool
+    takes: Takes
 
 
 _RULES: dict[str, Rule] = {}
@@ -78,13 +89,16 @@ def _unchanged(vertex: Vertex, resized: Resized) -> Mapping[str, object]:  # noq
     return {}
 
 
-def rule(kind: str, *, rewrite: Rewrite = _unchanged, exact: bool = True) -> Callable[[Flow], Flow]:
+def rule(
+    kind: str, *, rewrite: Rewrite = _unchanged, exact: bool = True, takes: Takes = Takes.FIXED
+) -> Callable[[Flow], Flow]:
     """Register how neurons pass through a kind of operation.
 
     Args:
         kind: the operation's name; a front end prefixes its own, as in `onnx.Conv`.
         rewrite: new attributes after a change (groups, split sizes, literal shapes).
         exact: whether dropping a neuron equals setting it to zero.
+        takes: how many inputs it takes; edges can be added and removed unless that is fixed.
 
     Raises:
         RuleError: the kind has a rule already.
@@ -93,7 +107,7 @@ def rule(kind: str, *, rewrite: Rewrite = _unchanged, exact: bool = True) -> Cal
     def register(flow: Flow) -> Flow:
         if kind in _RULES:
             raise RuleError(f"operation {kind!r} has a rule already; give yours another name")
-        _RULES[kind] = Rule(kind, flow, rewrite, exact)
+        _RULES[kind] = Rule(kind, flow, rewrite, exact, takes)
         return flow
 
     return register

@@ -37,7 +37,7 @@ def solve(problem: Problem, *, time_limit: float = TIME_LIMIT, seed: int = 0) ->
     status, deviation, slack = Status.OPTIMAL, 0, 0.0
     for part in parts(problem):
         if part.single:
-            found = solve_single(part.buckets[0], part.sizes, part.wishes)
+            found = solve_single(part.buckets[0], part.sizes, part.wishes, part.most_new)
         else:
             found = solve_rectangular(part) or solve_counts(part, deadline, seed)
         if found.status in (Status.INFEASIBLE, Status.UNKNOWN):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from solver_nas.problem import Bucket, Count, Wish
 
 
-def solve_single(bucket: Bucket, sizes: Sequence[Count], wishes: Sequence[Wish]) -> Counts:
+def solve_single(bucket: Bucket, sizes: Sequence[Count], wishes: Sequence[Wish], most_new: int | None = None) -> Counts:
     """Find the best count of one bucket and of its insertion slot.
 
     All sizes are `constant + factor * (kept + new)`, so that only the sum and the number kept matter.
@@ -23,6 +23,7 @@ def solve_single(bucket: Bucket, sizes: Sequence[Count], wishes: Sequence[Wish])
         bucket: the only bucket, number 0 of the expressions; its slot, if any, is number 0 too.
         sizes: sizes that must not become empty.
         wishes: sizes that are asked for.
+        most_new: how many neurons may be inserted.
     """
     total = len(bucket.classes)
     least = 1 if sizes else 0
@@ -37,10 +38,12 @@ def solve_single(bucket: Bucket, sizes: Sequence[Count], wishes: Sequence[Wish])
     if not wishes:
         return Counts(Status.OPTIMAL, (best_kept(total),), (0,) * grows)
     best: tuple[tuple[float, ...], int, int] | None = None
-    for size in _candidates(wishes, total, least, grows=grows):
-        if any(not _meets(wish, size) for wish in wishes):
+    for size in _candidates(wishes, total, least, grows=grows, most_new=most_new):
+        if any(not _meets(wish, size) for wish in wishes) or (most_new is not None and size > total + most_new):
             continue
         kept = best_kept(min(total, size)) if grows else size
+        if most_new is not None:
+            kept = max(kept, size - most_new)
         if kept > size or kept < least:
             continue
         cost: tuple[float, ...] = (*_deviation(wishes, size), -float(gain[kept]), -kept, size - kept)
@@ -56,9 +59,9 @@ def _factor(wish: Wish) -> int:
     return next(iter(wish.count.keep.values()))
 
 
-def _candidates(wishes: Sequence[Wish], total: int, least: int, *, grows: bool) -> list[int]:
+def _candidates(wishes: Sequence[Wish], total: int, least: int, *, grows: bool, most_new: int | None) -> list[int]:
     """Counts at which the deviation can be least: next to a wish, and the present one."""
-    found = {total}
+    found = {total} if most_new is None else {total, total + most_new}
     for wish in wishes:
         exact = (wish.target.size - wish.count.constant) / _factor(wish)
         present = (wish.target.before - wish.count.constant) // _factor(wish)

@@ -188,7 +188,8 @@ def reachable(part: Part, wish: Wish, *, upwards: bool, deadline: float, seed: i
         seed: for the solver.
     """
     # Sizes that fit may lie some way off: at the next common multiple of what stands in the way.
-    counts = CountModel(part, most=most_new(part) + 4 * max(wish.target.size, wish.target.before))
+    most = most_new(part) + 4 * max(wish.target.size, wish.target.before)
+    counts = CountModel(part, most=most if part.most_new is None else min(most, part.most_new))
     size = counts.expression(wish.count)
     if upwards:
         counts.model.add(size >= wish.target.size)

@@ -138,7 +138,8 @@ def most_new(part: Part) -> int:
         abs(balance.constant) + sum(abs(often) * len(part.buckets[b].classes) for b, often in balance.keep.items())
         for balance in part.balances
     )
-    return 2 * wished + needed + max((len(bucket.classes) for bucket in part.buckets), default=0)
+    useful = 2 * wished + needed + max((len(bucket.classes) for bucket in part.buckets), default=0)
+    return useful if part.most_new is None else min(useful, part.most_new)
 
 
 def _negated(literal: cp_model.LiteralT) -> cp_model.LiteralT:

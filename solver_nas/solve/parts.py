@@ -30,6 +30,7 @@ class Part:
         rectangles: rows that keep equally many cells.
         shared: rectangles with shared columns.
         balances: expressions that have to be zero.
+        most_new: how many new neurons a slot may get; `None` for no limit.
         numbers: the problem's bucket numbers.
         slot_numbers: the problem's slot numbers.
     """
@@ -42,6 +43,7 @@ class Part:
     rectangles: tuple[Rectangle, ...]
     shared: tuple[SharedColumns, ...]
     balances: tuple[Count, ...]
+    most_new: int | None
     numbers: tuple[int, ...]
     slot_numbers: tuple[int, ...]
 
@@ -74,7 +76,7 @@ def parts(problem: Problem) -> list[Part]:
     found = [_part(problem, tuple(numbers)) for numbers in members.values()]
     stuck = tuple(wish for wish in problem.wishes if not wish.count.keep)
     rigid = tuple(balance for balance in problem.balances if not balance.keep and not balance.new)
-    return [*found, Part((), 0, (), (), stuck, (), (), rigid, (), ())] if stuck or rigid else found
+    return [*found, Part((), 0, (), (), stuck, (), (), rigid, None, (), ())] if stuck or rigid else found
 
 
 def whole(problem: Problem) -> Part:
@@ -148,6 +150,7 @@ def _part(problem: Problem, numbers: tuple[int, ...], *, everything: bool = Fals
             or set(balance.new) & set(slots)
             or (everything and not balance.keep and not balance.new)
         ),
+        problem.most_new,
         numbers,
         slots,
     )
