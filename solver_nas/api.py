@@ -170,7 +170,7 @@ def plan_change(
     if on_failure not in ("relax", "raise"):
         raise RequestError(f"on_failure is 'relax' or 'raise' for a plan, got {on_failure!r}")
     ask, steps = _ask(request, delta, nin, also), strategy_of(on_failure, strategy)
-    plan, explanation = make_plan(ask, utility, steps, time_limit=time_limit, seed=seed, init=init, stacklevel=2)
+    plan, explanation = make_plan(ask, utility, steps, time_limit=time_limit, seed=seed, init=init)
     if plan is None:
         raise ImpossibleError(str(explanation))
     return plan
@@ -244,5 +244,5 @@ def _ask(request: object, delta: object, nin: Mapping[Any, Any] | None, also: Mo
 def _change(
     ask: Ask, utility: Utility | None, strategy: Strategy, time_limit: float, seed: int, init: InitOf
 ) -> Change:
-    plan, explanation = make_plan(ask, utility, strategy, time_limit=time_limit, seed=seed, init=init, stacklevel=3)
+    plan, explanation = make_plan(ask, utility, strategy, time_limit=time_limit, seed=seed, init=init)
     return carry_out(ask.model, plan, explanation, strategy.callbacks)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from solver_nas.explain import Explanation
     from solver_nas.frontend import Handle, Model
     from solver_nas.requests import Target
     from solver_nas.strategies import Utility
@@ -44,6 +45,11 @@ class Ask:
     def subject(self) -> str:
         """The request in words, where its wishes do not say it; else nothing."""
         return ""
+
+    @property
+    def refusal(self) -> Explanation | None:
+        """Why there is nothing to ask, if it is clear beforehand."""
+        return None
 
     def check_unchanged(self) -> None:
         """Refuse to go on if a utility has changed the network that it was asked about.

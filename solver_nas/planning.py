@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -60,7 +62,7 @@ def strategy_of(on_failure: OnFailure, strategy: Strategy | None) -> Strategy:
     """The strategy that is meant.
 
     Raises:
-        RequestError: neither word nor strategy; or a strategy that never asks for anything.
+        RequestError: neither word nor strategy.
     """
     if strategy is None:
         if on_failure not in NAMED:
@@ -68,10 +70,15 @@ def strategy_of(on_failure: OnFailure, strategy: Strategy | None) -> Strategy:
         return NAMED[on_failure]
     if not isinstance(strategy, Strategy):
         raise RequestError(f"a strategy is made with solver_nas.strategies, got {strategy!r}")
-    if not strategy.attempts:
+    steps, usual = strategy.steps, NAMED[on_failure].steps
+    if not steps:
         # Call-backs alone accompany what would have been done without them.
-        return Strategy(NAMED[on_failure].steps + strategy.steps, strategy.callbacks)
-    return strategy
+        return Strategy(usual, strategy.callbacks)
+    if not strategy.attempts:
+        # What to say, or how to end, comes behind trying what was asked for.
+        ends = any(isinstance(step, Stop) for step in steps)
+        steps = (usual[0], *steps, *(() if ends else usual[1:]))
+    return Strategy(steps, strategy.callbacks)
 
 
 def make_plan(
@@ -82,7 +89,6 @@ def make_plan(
     time_limit: float,
     seed: int,
     init: InitOf,
-    stacklevel: int,
 ) -> tuple[Plan | None, Explanation | None]:
     """The best plan for a request, and why it is not what was asked for, if it is not.
 
@@ -93,14 +99,11 @@ def make_plan(
         time_limit: for each call of the solver, in seconds.
         seed: for the solver and for new weights.
         init: how new weights are made.
-        stacklevel: how far above this function the caller's own line is, for a warning.
 
     Returns:
         The plan (`None` where the strategy keeps everything as it is) and the explanation.
     """
-    found, explanation = pursue(
-        ask, utility, strategy, time_limit=time_limit, seed=seed, init=init, stacklevel=stacklevel + 1
-    )
+    found, explanation = pursue(ask, utility, strategy, time_limit=time_limit, seed=seed, init=init)
     if found is None:
         return None, explanation
     return Plan(ask.model, found.blueprint, found.utilities, int(seed), found.init, found.notes), explanation
@@ -114,7 +117,6 @@ def pursue(
     time_limit: float,
     seed: int,
     init: InitOf,
-    stacklevel: int,
 ) -> tuple[Found | None, Explanation | None]:
     """Go through the steps of a strategy until one works; arguments and result as for `make_plan`.
 
@@ -132,11 +134,12 @@ def pursue(
                 later = any(isinstance(other, Attempt) for other in strategy.steps[place + 1 :])
                 found = pursuit.attempt(step, later=later)
                 if found is not None:
-                    pursuit.warn(stacklevel)
+                    pursuit.warn("The nearest sizes were used instead.")
                     return found, pursuit.explanation
             case Tell():
                 pursuit.tell(step)
             case Stop(keep=True):
+                pursuit.warn("Nothing was changed.")
                 return None, pursuit.explain()
             case Stop():
                 break
@@ -194,6 +197,15 @@ def _initialiser(init: Init, options: Mapping[str, object]) -> Initialiser | Non
     raise RequestError(f"init is 'preserve', 'zeros', a callable, or a mapping from vertices to these, got {init!r}")
 
 
+def _stacklevel() -> int:
+    """How far above the caller of this function the first line outside of this package stands."""
+    package = str(Path(__file__).parent)
+    frame, level = sys._getframe(1), 1  # noqa: SLF001 - `warnings` can skip files itself from Python 3.12 on
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 class _Pursuit:
     """The way through a strategy: what was tried, and what came of it."""
 
@@ -204,7 +216,7 @@ class _Pursuit:
         self._tried: list[Target] = []
         self._late: TimeLimitError | None = None
         self._notes: list[str] = []
-        self._warnings: list[str] = []
+        self._warnings: list[tuple[str, str]] = []
         self.explanation: Explanation | None = None
 
     def attempt(self, step: Attempt, *, later: bool) -> Found | None:
@@ -215,6 +227,9 @@ class _Pursuit:
         limit = self._time_limit if step.time_limit is None else step.time_limit
         job = _Job(self._ask, worth, limit, self._seed, step.most_new)
         again, self._tried = bool(self._tried), step.targets(self._targets)
+        if self._ask.refusal is not None:
+            self.explanation = self._ask.refusal
+            return None
         try:
             made = job.draw(self._tried)
         except ImpossibleError as error:
@@ -223,8 +238,6 @@ class _Pursuit:
             return None
         except TimeLimitError as error:
             self._late = error
-            if not later:
-                raise
             return None
         if made is None:
             if step.most_new is not None and self.explanation is None:
@@ -246,7 +259,7 @@ class _Pursuit:
     def explain(self) -> Explanation:
         """Why the latest attempt did not work."""
         if self.explanation is None and self._late is not None:
-            self.explanation = Explanation(possible=False, reasons=(str(self._late),))
+            self.explanation = Explanation(False, reasons=(str(self._late),), subject="Within the time limit this")
         if self.explanation is None:
             self.explanation = explain_conflict(
                 self._ask.graph,
@@ -262,14 +275,14 @@ class _Pursuit:
     def tell(self, step: Tell) -> None:
         """Log at once; warn when it is known how the story ends."""
         if step.level is None:
-            self._warnings.append(f"{self.explain()}\n{step.text or 'The nearest sizes were used instead.'}")
+            self._warnings.append((str(self.explain()), step.text))
         elif LOGGER.isEnabledFor(step.level):
             LOGGER.log(step.level, "%s%s", f"{step.text}\n" if step.text else "", self.explain())
 
-    def warn(self, stacklevel: int) -> None:
-        """Give the warnings that are due."""
-        for text in self._warnings:
-            warnings.warn(RelaxedWarning(text), stacklevel=stacklevel + 1)
+    def warn(self, ending: str) -> None:
+        """Give the warnings that are due, with what has come of it."""
+        for explanation, text in self._warnings:
+            warnings.warn(RelaxedWarning(f"{explanation}\n{text or ending}"), stacklevel=_stacklevel())
 
     def failure(self) -> Exception:
         """The error of a strategy that has come to its end."""

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from solver_nas.labels import Labels
 
 
-_LARGEST = 10_000_000  # neurons of one tensor; a slip of the keyboard should not fill the memory
+#: Neurons of one tensor: a slip of the keyboard should not fill the memory.
+LARGEST = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +146,8 @@ def _unpack(delta: int | Relaxed | None, where: str) -> tuple[int | None, bool, 
 
 def _target(labels: Labels, port: Port, delta: int, exact: bool, must: bool, text: str) -> Target:  # noqa: FBT001 - private
     before = len(labels.tensors[port].neurons)
-    if before + delta > _LARGEST:
-        raise RequestError(f"{text} is {before}; a change by {delta:+d} is more than {_LARGEST:,} neurons")
+    if before + delta > LARGEST:
+        raise RequestError(f"{text} is {before}; a change by {delta:+d} is more than {LARGEST:,} neurons")
     if not exact:
         delta = max(delta, 1 - before)
     if before + delta < 1:

@@ -10,7 +10,7 @@ import numpy as np
 from solver_nas.apply import build, follow
 from solver_nas.asking import Ask, Worth
 from solver_nas.change import Change
-from solver_nas.errors import GraphError, ImpossibleError, PlanError, RequestError, RuleError
+from solver_nas.errors import GraphError, ImpossibleError, LayerError, PlanError, RequestError, RuleError
 from solver_nas.explain import Explanation
 from solver_nas.frontend import Handle
 from solver_nas.graph import Port
@@ -51,7 +51,6 @@ class Options(NamedTuple):
     seed: int
     init: InitOf
     align: Align
-    stacklevel: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -287,6 +286,10 @@ class Draft:
         removed = [self._alias.get(name, name) for name in self.before.graph.order if name not in after.graph]
         removed += [name for name in self._alias.values() if name not in removed]
         added = [name for name in after.graph.order if name not in common]
+        try:
+            difference = self.before.compare(after, seed=options.seed)
+        except LayerError as error:
+            raise ImpossibleError(f"{self.title} is impossible: {error}", (str(error),)) from error
         plan = EditPlan(
             self.model,
             self.title,
@@ -297,7 +300,7 @@ class Draft:
             tuple(added),
             tuple(removed),
             {} if found is None else found.utilities,
-            self.before.compare(after, seed=options.seed),
+            difference,
             (*trial.notes, *(() if found is None else found.notes)),
             self._revision,
         )
@@ -342,6 +345,12 @@ class _Trial:
         return found, explanation
 
     def _attempt(self, wiring: Wiring, joins: list[str], *, follow: bool) -> tuple[Found | None, Explanation | None]:
+        try:
+            return self._carry_out(wiring, joins, follow=follow)
+        except (RuleError, LayerError) as error:
+            raise ImpossibleError(f"{self.draft.title} is impossible: {error}", (str(error),)) from error
+
+    def _carry_out(self, wiring: Wiring, joins: list[str], *, follow: bool) -> tuple[Found | None, Explanation | None]:
         self.fork, self.steps, self.moves, self.stuck = self.draft.fork.fork(), [], [], False
         layouts, moved = {}, {}
         for name in joins:
@@ -364,11 +373,8 @@ class _Trial:
                 return None, explanation
             self._resize(found.blueprint, found.init, self.options.seed)
             self._note(prospect, found)
-        try:
-            self._enter(finished(self.fork.graph), self.fork.arrays, prospect.touched)
-            self.fork.labels  # noqa: B018 - labels it, which is the check
-        except RuleError as error:
-            raise ImpossibleError(f"{self.draft.title} is impossible: {error}", (str(error),)) from error
+        self._enter(finished(self.fork.graph), self.fork.arrays, prospect.touched)
+        self.fork.labels  # noqa: B018 - labels it, which is the check
         return found, explanation
 
     def _cut(self, name: str, planned: Layout | None) -> str:
@@ -416,7 +422,6 @@ class _Trial:
             time_limit=options.time_limit,
             seed=options.seed,
             init=options.init,
-            stacklevel=options.stacklevel + 4,
         )
 
     def _note(self, prospect: Prospect, found: Found) -> None:
@@ -452,14 +457,17 @@ class _EditAsk(Ask):
     def subject(self) -> str:
         return self._draft.title
 
+    @property
+    def refusal(self) -> Explanation | None:
+        for gap in self._prospect.gaps.values():
+            if self._align == "none" and gap.there != gap.expected:
+                reason = f"{gap.there} neurons come where {gap.expected} are expected, and align is 'none'"
+                return Explanation(possible=False, reasons=(reason,), subject=self.subject)
+        return None
+
     def targets(self) -> tuple[Target, ...]:
         found = []
         for name, gap in self._prospect.gaps.items():
-            if self._align == "none" and gap.there != gap.expected:
-                raise ImpossibleError(
-                    f"{self._draft.title} is impossible without changing sizes: {gap.there} neurons come where "
-                    f"{gap.expected} are expected; let them be aligned with align='increase', 'decrease' or 'both'"
-                )
             wanted = _aligned(gap.there, gap.expected, self._align)
             text = f"{name}: {gap.expected} -> {wanted}"
             found.append(Target(Port(name), gap.expected, wanted, False, False, text))

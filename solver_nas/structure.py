@@ -76,7 +76,7 @@ def _options(
     init: InitOf,
     align: Align,
 ) -> Options:
-    return Options(utility, strategy_of(on_failure, strategy), time_limit, seed, init, align, stacklevel=4)
+    return Options(utility, strategy_of(on_failure, strategy), time_limit, seed, init, align)
 
 
 @Verb
@@ -434,7 +434,7 @@ def _edited(model: Model, title: str, change: Callable[[Any], object]) -> Outcom
     draft = Draft(model, title)
     try:
         change(draft.fork)
-        options = Options(None, strategy_of("raise", None), TIME_LIMIT, 0, "preserve", "increase", 4)
+        options = Options(None, strategy_of("raise", None), TIME_LIMIT, 0, "preserve", "increase")
         return Outcome(model, draft.plan(None, options))
     except (RuleError, PlanError) as error:
         raise ImpossibleError(f"{title} is impossible: {error}", (str(error),)) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from solver_nas.labels import Block, Tensor
+from solver_nas.requests import LARGEST
 from solver_nas.rules import Scope, rule
 
 
@@ -14,6 +15,8 @@ def _input(scope: Scope) -> Tensor:
         return Tensor(shape)
     place = int(str(axis)) % (len(shape) - 1) + 1
     size = shape[place]
+    if size is not None and size > LARGEST:
+        raise scope.fail(f"axis {axis} has {size:,} neurons, more than {LARGEST:,}")
     if size is None:
         raise scope.fail(f"axis {axis} holds the neurons; its size cannot be None")
     made = scope.tape.fresh(scope.key("input"), (size,), scope.reason("input"))

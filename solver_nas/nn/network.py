@@ -61,10 +61,11 @@ class Network(Model):
         self._tape: Tape | None = Tape()
         self._labels: Labels | None = None
 
-    def _enter(self, state: State) -> None:
+    def _enter(self, state: State, labels: Labels | None = None) -> None:
         # What is derived from the state goes first: it can be derived again, whichever state there is then.
         self._labels, self._drafts, self._tape = None, {}, None
         self._state = state
+        self._labels = labels
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -357,14 +358,14 @@ class Network(Model):
         state = self._state._replace(graph=graph, arrays=frozen(arrays), observers=observers, fills=fills)
         self._commit(state._replace(memory=memory))
 
-    def _commit(self, state: State) -> None:
+    def _commit(self, state: State, labels: Labels | None = None) -> None:
         """Enter a state that can be left again by `undo`."""
         if not self._in_transaction:
             before = self._state
             # Layers are added to graphs in place, which must not reach into the past.
             before = before.apart() if state.graph is before.graph else before
             state = state.after(before, self.history)
-        self._enter(state)
+        self._enter(state, labels)
 
     def entrance(self, vertex: Handle, kind: str) -> NetworkVertex:
         """A learned scale of zero behind a vertex; before a product, with a learned bias of one."""
@@ -401,14 +402,14 @@ class Network(Model):
     def fork(self) -> Network:
         """A network in the same state, with the same arrays, to try a change on."""
         twin = Network(dtype=self.dtype.type, history=0)
-        twin._enter(self._state.apart()._replace(past=()))
+        twin._enter(self._state.apart()._replace(past=()), self._labels)
         return twin
 
     def take_over(self, fork: Model) -> None:
         """Enter the state of a fork of this network, all or nothing."""
         assert isinstance(fork, Network), "a network's forks are networks"
         state = fork._state  # noqa: SLF001 - of its own class
-        self._commit(state.apart()._replace(arrays=frozen(fork.arrays), past=self._state.past))
+        self._commit(state.apart()._replace(arrays=frozen(fork.arrays), past=self._state.past), fork.labels)
 
     @contextmanager
     def transaction(self) -> Iterator[Network]:

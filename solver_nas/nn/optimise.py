@@ -65,7 +65,9 @@ class Optimiser(ABC):
         places = range(max((len(memory.moments) for memory in self.state.values()), default=0))
         moved = [plan.follow({key: memory.moments[place] for key, memory in self.state.items()}) for place in places]
         self.state = {
-            key: Memory(memory.steps, tuple(moments[key] for moments in moved)) for key, memory in self.state.items()
+            key: Memory(memory.steps, tuple(moments[key] for moments in moved))
+            for key, memory in self.state.items()
+            if all(key in moments for moments in moved)
         }
 
     def advance(

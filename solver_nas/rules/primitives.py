@@ -125,6 +125,9 @@ def concat(scope: Scope, tensors: Sequence[Tensor], axis: int) -> Tensor:
     for slot, tensor in enumerate(tensors):
         if len(tensor.shape) != rank:
             raise scope.fail(f"input {slot} has {len(tensor.shape)} axes, input 0 has {rank}")
+        for place, (one, other) in enumerate(zip(tensors[0].shape, tensor.shape, strict=True)):
+            if place != axis and None not in (one, other) and one != other:
+                raise scope.fail(f"input {slot} has size {other} on axis {place}, input 0 has {one}")
         scope.speak(tensor)
         for block in tensor.blocks:
             if axis not in block.axes:

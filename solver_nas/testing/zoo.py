@@ -206,6 +206,7 @@ _VECTORS: Mapping[str, Callable[[NetworkVertex], NetworkVertex]] = {
     "batch norm of vectors": lambda x: nn.batch_norm(x, name="layer"),
     "vector as image": _vector_as_image,
     "split": _cross_over,
+    "constants": lambda x: 1.5 - (2 * x + 1) / 3,
     "take": lambda x: nn.take(x, [4, 0, 4, 1, 5, 5], name="layer"),
     "concat with itself": lambda x: nn.concat([x, nn.dense(x, 2, name="layer"), x]),
 }

@@ -13,7 +13,7 @@ each_specimen = pytest.mark.parametrize("name", ZOO)
 _STEP = 1e-6  # of finite differences; rounding and curvature are both about 1e-9 there
 
 #: Builders that make no vertex of a kind of their own, or are not layers of arrays and axes.
-ELSEWHERE = {"input", "immutable", "absorb", "invariant", "stack", "subtract", "multiply", "divide"}
+ELSEWHERE = {"input", "immutable", "absorb", "invariant", "stack", "subtract", "multiply", "divide", "bridge"}
 
 
 @each_specimen
