@@ -259,7 +259,8 @@ class _Pursuit:
     def explain(self) -> Explanation:
         """Why the latest attempt did not work."""
         if self.explanation is None and self._late is not None:
-            self.explanation = Explanation(False, reasons=(str(self._late),), subject="Within the time limit this")
+            # Not kept: that there was no time says nothing about what is possible.
+            return Explanation(False, reasons=(str(self._late),), subject="Within the time limit this")
         if self.explanation is None:
             self.explanation = explain_conflict(
                 self._ask.graph,
