@@ -3,13 +3,13 @@
 from solver_nas import strategies
 from solver_nas.api import delta_nin, delta_nout, delta_size, explain, plan_change
 from solver_nas.change import Change, Plan
+from solver_nas.edit_plan import EditPlan
 from solver_nas.nn.arithmetic import concat
 from solver_nas.nn.custom import absorb, immutable, invariant, stack
 from solver_nas.nn.network import Network
 from solver_nas.nn.worth import default_utility
 from solver_nas.queries import Spread, affected_by
 from solver_nas.requests import relaxed
-from solver_nas.restructure import EditPlan
 from solver_nas.structure import (
     change_activation,
     change_kernel_size,

@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from solver_nas.apply import build, follow
-from solver_nas.asking import Ask, Worth
-from solver_nas.change import Change
-from solver_nas.errors import GraphError, ImpossibleError, LayerError, PlanError, RequestError, RuleError
-from solver_nas.explain import Explanation
+from solver_nas.aligning import EditAsk, Origin, aligned
+from solver_nas.apply import build
+from solver_nas.edit_plan import EditPlan
+from solver_nas.errors import GraphError, ImpossibleError, LayerError, RequestError, RuleError
 from solver_nas.frontend import Handle
 from solver_nas.graph import Port
 from solver_nas.planning import initialisers, pursue
-from solver_nas.requests import Target
-from solver_nas.rules import label
-from solver_nas.rules.bridge import KIND as BRIDGE
-from solver_nas.surgery import Layout, Rewiring, UntrackedError, Wiring, cut, finished, layout, padded, stacks
+from solver_nas.surgery import Rewiring, UntrackedError, cut, finished, layout, padded, stacks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from typing import TypeAlias
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
+    from solver_nas.aligning import Align
+    from solver_nas.explain import Explanation
     from solver_nas.frontend import Model
     from solver_nas.graph import Graph
     from solver_nas.plan import Blueprint
     from solver_nas.planning import Found, InitOf
-    from solver_nas.solve import Certificate
     from solver_nas.strategies import Strategy, Utility
-    from solver_nas.surgery import Prospect
+    from solver_nas.surgery import Layout, Prospect, Wiring
     from solver_nas.weights import Array, Initialisers
-
-    _Moved: TypeAlias = Mapping[str, NDArray[np.intp]]
-
-Align = Literal["increase", "decrease", "both", "none"]
 
 _PAD_SEED = 0x5EED  # room that is made gets other random weights than what the solver inserts
 
@@ -51,166 +42,6 @@ class Options(NamedTuple):
     seed: int
     init: InitOf
     align: Align
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class EditPlan:
-    """What an edit of the structure will do: look at it, check it, apply it.
-
-    Args:
-        model: the model that it was made for; untouched until `apply`.
-        title: the edit in words.
-        before: a fork of the model as it was.
-        after: a fork of the model as it will be.
-        steps: the changes of sizes on the way, in order.
-        moves: where neurons stood before, by vertex, for all that happens on the way.
-        added: vertices that are new.
-        removed: vertices that go.
-        renamed: name in the fork -> name before, for vertices whose name is taken over.
-        utilities: vertex -> what each of its neurons is worth, for those that were up for change.
-        difference: the largest difference between the outputs before and after for a random batch, relative
-            to the largest output; infinite if their shapes differ, `None` if no batch could be made up.
-        notes: what the caller should know.
-    """
-
-    model: Model
-    title: str
-    before: Model
-    after: Model
-    steps: tuple[Blueprint, ...]
-    moves: tuple[Mapping[str, NDArray[np.intp]], ...]
-    added: tuple[str, ...]
-    removed: tuple[str, ...]
-    utilities: Mapping[str, NDArray[np.float64]]
-    difference: float | None
-    notes: tuple[str, ...] = ()
-    revision: int = field(default=-1)
-
-    @property
-    def unchanged(self) -> bool | None:
-        """Whether the network will compute what it did, to rounding; `None` if that could not be found out."""
-        if self.difference is None:
-            return None
-        return self.difference <= self.after.precision
-
-    @property
-    def certificate(self) -> Certificate | None:
-        """How good the selection of neurons is; `None` if there was nothing to select."""
-        return self.steps[-1].certificate if self.utilities else None
-
-    @property
-    def sizes(self) -> Mapping[str, tuple[int, int]]:
-        """Vertex name -> (neurons before, neurons after), for vertices that were there and stay."""
-        return {name: (self.before.handle(name).nout, self.after.handle(name).nout) for name in self._common()}
-
-    @property
-    def indices(self) -> Mapping[str, NDArray[np.intp]]:
-        """Vertex name -> old index of every neuron that it will have, -1 for a new one."""
-        found = {}
-        for name in self._common():
-            index = np.arange(self.before.handle(name).nout)
-            for step in self.moves:
-                if name in step:
-                    index = np.where(step[name] >= 0, index[step[name]], -1)
-            index.flags.writeable = False
-            found[name] = index
-        return found
-
-    def _common(self) -> list[str]:
-        gone = {*self.removed, *self.added}
-        return [name for name in self.after.graph.order if name in self.before.graph and name not in gone]
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing would change; edits of the structure always change something."""
-        return False
-
-    def check(self) -> None:
-        """Verify the plan without the solver: shapes, arrays, and the objective of the selection.
-
-        Raises:
-            PlanError: something does not agree; the message says what.
-        """
-        graph, arrays = self.after.graph, self.after.arrays
-        try:
-            label(graph)
-        except RuleError as error:
-            raise PlanError(f"{self.title}: the structure does not hold together: {error}") from error
-        used = {parameter.key for vertex in graph.vertices for parameter in vertex.parameters.values()}
-        for vertex in graph.vertices:
-            for role, parameter in vertex.parameters.items():
-                found = arrays.get(parameter.key)
-                if found is None or found.shape != parameter.shape:
-                    shape = "nothing" if found is None else found.shape
-                    raise PlanError(f"parameter {role!r} of {vertex.name!r} is {shape}, not {parameter.shape}")
-        if extra := set(arrays) - used:
-            raise PlanError(f"the arrays {sorted(extra)} belong to no vertex")
-        if self.certificate is not None:
-            indices = self.steps[-1].indices
-            kept = sum(float(worth[indices[name][indices[name] >= 0]].sum()) for name, worth in self.utilities.items())
-            if not np.isclose(kept, self.certificate.objective, rtol=1e-9, atol=1e-9):
-                stated = self.certificate.objective
-                raise PlanError(f"the neurons kept are worth {kept}, the certificate says {stated}")
-
-    def _check_start(self) -> None:
-        graph, was = self.model.graph, self.before
-        same = (
-            graph.revision == self.revision
-            and graph.vertices == was.graph.vertices
-            and graph.outputs == was.graph.outputs
-            and self.model.arrays.keys() == was.arrays.keys()
-            and all(self.model.arrays[key] is array for key, array in was.arrays.items())
-        )
-        if not same:
-            raise PlanError("the model has changed since this plan was made; make a new plan")
-
-    def apply(self) -> Change:
-        """Carry the plan out: all of it, or, if anything fails, nothing.
-
-        Raises:
-            PlanError: the model has changed since the plan was made.
-        """
-        self._check_start()
-        self.check()
-        self.model.take_over(self.after)
-        return Change(self.model, self)
-
-    def follow(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """Select from arrays that accompany parameters, such as an optimiser's moments.
-
-        Args:
-            arrays: parameter key -> array of the parameter's old shape.
-
-        Returns:
-            The keys that are still there; new entries are zero.
-        """
-        result = dict(arrays)
-        for step in self.steps:
-            result = follow(step, result)
-        return {key: array for key, array in result.items() if key in self.after.arrays}
-
-    def __str__(self) -> str:
-        """What comes, what goes, which sizes change, and whether the network computes what it did."""
-        lines = [self.title]
-        for word, names in (("added", self.added), ("removed", self.removed)):
-            if names:
-                lines.append(f"{word}: {', '.join(names)}")
-        rows = [(name, before, after) for name, (before, after) in self.sizes.items() if before != after]
-        if rows:
-            width = max(len("vertex"), *(len(name) for name, _, _ in rows))
-            lines.append(f"{'vertex':<{width}}  before  after  kept  new")
-            indices = self.indices
-            for name, before, after in rows:
-                new = int((indices[name] < 0).sum())
-                lines.append(f"{name:<{width}}  {before:>6}  {after:>5}  {after - new:>4}  {new:>3}")
-        if self.certificate is not None:
-            lines.append(str(self.certificate))
-        said = {
-            True: "the network computes what it did",
-            False: "the network computes something else than before",
-            None: "whether the network computes what it did was not found out: no batch could be made up",
-        }
-        return "\n".join([*lines, said[self.unchanged], *self.notes])
 
 
 class Draft:
@@ -307,13 +138,10 @@ class Draft:
         plan.check()
         return plan
 
-    def is_new(self, name: str) -> bool:
-        """Whether a vertex was added."""
-        return name not in self._known
-
-    def original(self, name: str) -> str:
-        """The name of a vertex in the model."""
-        return self._alias.get(name, name)
+    @property
+    def origin(self) -> Origin:
+        """Where the fork comes from."""
+        return Origin(self.title, self.model, {name: self._alias.get(name, name) for name in self._known})
 
 
 class _Trial:
@@ -414,7 +242,7 @@ class _Trial:
 
     def _solve(self, prospect: Prospect) -> tuple[Found | None, Explanation | None]:
         options = self.options
-        ask = _EditAsk(self.draft, self.fork, prospect, options.align, self.moves)
+        ask = EditAsk(self.draft.origin, self.fork, prospect, options.align, self.moves)
         return pursue(
             ask,
             options.utility,
@@ -427,89 +255,8 @@ class _Trial:
     def _note(self, prospect: Prospect, found: Found) -> None:
         for name, gap in prospect.gaps.items():
             _, size = found.blueprint.sizes[name]
-            wanted = _aligned(gap.there, gap.expected, self.options.align)
+            wanted = aligned(gap.there, gap.expected, self.options.align)
             if size != wanted:
                 self.notes.append(
                     f"sizes {gap.there} and {gap.expected} were aligned at {size}, as {wanted} is impossible"
                 )
-
-
-def _aligned(there: int, expected: int, align: Align) -> int:
-    match align:
-        case "increase":
-            return max(there, expected)
-        case "decrease":
-            return min(there, expected)
-        case "both":
-            return -(-(there + expected) // 2)
-        case "none":
-            return expected
-
-
-class _EditAsk(Ask):
-    """What an edit asks of its fork: that sizes become equal, at about the size that the caller prefers."""
-
-    def __init__(self, draft: Draft, fork: Model, prospect: Prospect, align: Align, moves: Sequence[_Moved]) -> None:
-        super().__init__(fork)
-        self._draft, self._prospect, self._align, self._moves = draft, prospect, align, tuple(moves)
-
-    @property
-    def subject(self) -> str:
-        return self._draft.title
-
-    @property
-    def refusal(self) -> Explanation | None:
-        for gap in self._prospect.gaps.values():
-            if self._align == "none" and gap.there != gap.expected:
-                reason = f"{gap.there} neurons come where {gap.expected} are expected, and align is 'none'"
-                return Explanation(possible=False, reasons=(reason,), subject=self.subject)
-        return None
-
-    def targets(self) -> tuple[Target, ...]:
-        found = []
-        for name, gap in self._prospect.gaps.items():
-            wanted = _aligned(gap.there, gap.expected, self._align)
-            text = f"{name}: {gap.expected} -> {wanted}"
-            found.append(Target(Port(name), gap.expected, wanted, False, False, text))
-        return tuple(found)
-
-    def worth(self, utility: Utility | None) -> Worth:
-        return _EditWorth(self._draft, self.model, self._prospect, self._moves, utility)
-
-
-class _EditWorth(Worth):
-    """Utilities of the model as it is, carried over to the fork; bridges are worth what readers used to read."""
-
-    def __init__(
-        self, draft: Draft, fork: Model, prospect: Prospect, moves: Sequence[_Moved], utility: Utility | None
-    ) -> None:
-        super().__init__(draft.model, utility)
-        self._draft, self._prospect, self._moves = draft, prospect, moves
-        self._fork = fork
-        self._sizes = {port.vertex: len(tensor.neurons) for port, tensor in fork.labels.tensors.items()}
-
-    def __call__(self, port: Port) -> NDArray[np.float64]:
-        name = port.vertex
-        self.asked.add(name)
-        if name not in self.seen:
-            self.seen[name] = self._vector(name)
-        return self.seen[name]
-
-    def _vector(self, name: str) -> NDArray[np.float64]:
-        known_as: Port | None = Port(name)
-        bridged = self._prospect.graph.vertex(name).kind == BRIDGE
-        if bridged:
-            gap = self._prospect.gaps.get(name)
-            known_as = gap.known_as if gap is not None else None
-        if known_as is None:
-            return np.zeros(self._sizes[name])
-        if self._draft.is_new(known_as.vertex):
-            return self.of(self._fork.handle(known_as.vertex))
-        original = self._draft.original(known_as.vertex)
-        vector = self.of(self._draft.model.handle(original))
-        for step in self._moves:
-            # Readers know a concatenation by its neurons before the edit.
-            if known_as.vertex in step and not (bridged and known_as.vertex in self._prospect.touched):
-                moved = step[known_as.vertex]
-                vector = np.where(moved >= 0, vector[moved], 0.0)
-        return vector

@@ -13,15 +13,16 @@ from solver_nas.graph import Port
 from solver_nas.nn.activations import set_activation
 from solver_nas.nn.kernels import resize_kernel
 from solver_nas.planning import strategy_of
-from solver_nas.restructure import Draft, EditPlan, Options
+from solver_nas.restructure import Draft, Options
 from solver_nas.solve import TIME_LIMIT
 from solver_nas.surgery import Wiring, behind, stacks, with_edge, without, without_edge
 
 if TYPE_CHECKING:
+    from solver_nas.aligning import Align
+    from solver_nas.edit_plan import EditPlan
     from solver_nas.explain import Explanation
     from solver_nas.frontend import Model
     from solver_nas.planning import InitOf, OnFailure
-    from solver_nas.restructure import Align
     from solver_nas.strategies import Callback, Strategy, Utility
     from solver_nas.surgery import Reconnect
 

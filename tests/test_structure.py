@@ -17,6 +17,7 @@ from solver_nas import (
     concat,
     create_edge,
     delta_nout,
+    edit_plan,
     insert,
     nn,
     remove,
@@ -24,10 +25,10 @@ from solver_nas import (
     replace,
     restructure,
     strategies,
-    surgery,
 )
 from solver_nas.errors import GraphError, ImpossibleError, LayerError, PlanError, RequestError
 from solver_nas.nn.vertex import NetworkVertex
+from solver_nas.surgery import rewiring, stacking
 
 
 def images(seed: int = 0) -> Network:
@@ -129,10 +130,10 @@ FAULTS: list[tuple[object, str]] = [
     (restructure, "layout"),
     (restructure, "finished"),
     (restructure, "pursue"),
-    (restructure, "label"),
-    (surgery, "draw"),
-    (surgery, "label_vertex"),
-    (surgery, "bridge"),
+    (edit_plan, "label"),
+    (stacking, "draw"),
+    (rewiring, "label_vertex"),
+    (rewiring, "bridge"),
     (Network, "commit"),
     (Network, "fork"),
     (Network, "take_over"),
