@@ -48,6 +48,11 @@ class State(NamedTuple):
             rng=copy.deepcopy(self.rng),
         )
 
+    def like(self, other: State) -> bool:
+        """Whether another state has the very same arrays."""
+        mine, others = self.arrays, other.arrays
+        return mine.keys() == others.keys() and all(mine[key] is array for key, array in others.items())
+
     def after(self, before: State, depth: int) -> State:
         """This state with the one before it as the latest of its past, of which `depth` states are kept."""
         past = (*before.past, before._replace(past=(), rng=copy.deepcopy(before.rng)))
