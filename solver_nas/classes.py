@@ -13,7 +13,9 @@ from solver_nas.labels import FIXED
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from solver_nas.labels import IntArray, Labels, Product, Tie
+    from numpy.typing import NDArray
+
+    from solver_nas.labels import IntArray, Joint, Labels, Product, Tie
 
 
 def classify(labels: Labels, ties: Iterable[Tie] | None = None) -> tuple[IntArray, int]:
@@ -44,6 +46,34 @@ def components(nodes: int, left: Sequence[IntArray], right: Sequence[IntArray]) 
     matrix = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(nodes, nodes))
     count, component = connected_components(matrix, directed=False)
     return int(count), component.astype(np.int64)
+
+
+def loose_joints(labels: Labels, class_of: IntArray) -> list[Joint]:
+    """The rectangles that relate anything: where every cell is tied to its row, there is nothing to say."""
+    return [joint for joint in labels.joints if (class_of[joint.cells] != class_of[joint.rows][:, None]).any()]
+
+
+def reached(labels: Labels, class_of: IntArray, classes: int, starts: Iterable[IntArray]) -> NDArray[np.bool_]:
+    """Classes that hang together with some labels through rectangles and shared columns, these included.
+
+    Args:
+        labels: all of them.
+        class_of: label -> class.
+        classes: how many classes there are.
+        starts: the labels to start from.
+    """
+    hubs = [np.concatenate([joint.rows, joint.cells.reshape(-1)]) for joint in loose_joints(labels, class_of)]
+    hubs += [np.concatenate([p.rows, p.columns, p.cells.reshape(-1)]) for p in labels.products]
+    # Hub h is node classes + h; what is always kept passes nothing on.
+    left = [hub[hub != FIXED] for hub in (class_of[members] for members in hubs)]
+    right = [np.full(len(hub), classes + place) for place, hub in enumerate(left)]
+    count, component = components(classes + len(hubs), left, right)
+    found = np.zeros(count, bool)
+    for start in starts:
+        found[component[class_of[start]]] = True
+    result = found[component[:classes]]
+    result[FIXED] = False
+    return result
 
 
 def _fixed_factors(products: Sequence[Product], class_of: IntArray) -> list[tuple[IntArray, IntArray]]:

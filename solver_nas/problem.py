@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from solver_nas.classes import classify, components
-from solver_nas.labels import FIXED
+from solver_nas.classes import classify, loose_joints, reached
 from solver_nas.partition import renumbered, split_by_counts, split_by_rows
 from solver_nas.utility import class_utility
 
@@ -157,12 +156,8 @@ class _Poser:
     def __init__(self, labels: Labels, class_of: IntArray, classes: int, *, insert: bool, most_new: int | None) -> None:
         self.labels, self.class_of, self.classes = labels, class_of, classes
         self.insert, self.most_new = insert and most_new != 0, most_new
-        self.joints = [joint for joint in labels.joints if not self._trivial(joint)]
+        self.joints = loose_joints(labels, class_of)
         self.arrays = self._distinct_arrays()
-
-    def _trivial(self, joint: Joint) -> bool:
-        """Every cell is tied to its row: nothing to say."""
-        return bool((self.class_of[joint.cells] == self.class_of[joint.rows][:, None]).all())
 
     def _distinct_arrays(self) -> dict[int, IntArray]:
         """Every array of labels whose size has to stay positive, once."""
@@ -230,27 +225,12 @@ class _Poser:
 
     def _touched(self, targets: Sequence[Target], everywhere: tuple[Port, ...]) -> BoolArray:
         """Classes that a request can reach through targets, rectangles and shared columns."""
-        hubs: list[IntArray] = [self.class_of[self.labels.tensors[target.port].neurons["label"]] for target in targets]
-        free = [self.class_of[self.labels.tensors[port].neurons["label"]] for port in everywhere]
-        hubs += [self.class_of[np.concatenate([b.left, b.right])] for b in self.labels.balances]
-        hubs += [self.class_of[farewell.labels] for farewell in self.labels.farewells]
-        asked = len(hubs)
-        hubs += [self.class_of[np.concatenate([j.rows, j.cells.reshape(-1)])] for j in self.joints]
-        hubs += [self.class_of[np.concatenate([p.rows, p.columns, p.cells.reshape(-1)])] for p in self.labels.products]
-        if not hubs and not free:
-            return np.zeros(self.classes, bool)
-        # Hub h is node classes + h; what is always kept joins nothing.
-        edges = [(hub[hub != FIXED], self.classes + place) for place, hub in enumerate(hubs)]
-        left = [hub for hub, _ in edges]
-        right = [np.full(len(hub), node) for hub, node in edges]
-        _, component = components(self.classes + len(hubs), left, right)
-        reached = np.zeros(int(component.max()) + 1, bool)
-        reached[component[self.classes : self.classes + asked]] = True
-        for classes in free:
-            reached[component[classes]] = True
-        touched = reached[component[: self.classes]]
-        touched[FIXED] = False
-        return touched
+        labels = self.labels
+        wanted = [*(target.port for target in targets), *everywhere]
+        starts = [labels.tensors[port].neurons["label"] for port in wanted]
+        starts += [side for balance in labels.balances for side in (balance.left, balance.right)]
+        starts += [farewell.labels for farewell in labels.farewells]
+        return reached(labels, self.class_of, self.classes, starts)
 
     def _refine(self, size: int, groups: Iterable[IntArray], joints: Sequence[Joint], local: IntArray) -> IntArray:
         """Split the classes by how often they occur in every size and in every row of every rectangle."""

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from solver_nas.classes import classify, components
+from solver_nas.classes import classify, reached
 from solver_nas.errors import GraphError
 from solver_nas.frontend import Handle, owner
 from solver_nas.graph import Port
-from solver_nas.labels import FIXED
 
 if TYPE_CHECKING:
     from solver_nas.frontend import Model
@@ -93,27 +92,10 @@ def _model_of(handles: list[Handle]) -> Model:
 
 
 def _reached(labels: Labels, ports: list[Port]) -> BoolArray:
-    """For every label, whether a request for the sizes of these tensors can reach it.
-
-    This is what `solver_nas.problem.pose` puts up for change for such a request. Balances and farewells are left
-    out: only a structure that is being changed has any.
-    """
+    """For every label, whether a request for the sizes of these tensors can reach it."""
     class_of, classes = classify(labels)
-    hubs = [
-        np.concatenate([joint.rows, joint.cells.reshape(-1)])
-        for joint in labels.joints
-        # Where every cell is tied to its row, the rows have nothing to do with each other.
-        if (class_of[joint.cells] != class_of[joint.rows][:, None]).any()
-    ]
-    hubs += [np.concatenate([product.rows, product.columns, product.cells.reshape(-1)]) for product in labels.products]
-    # Hub h is node classes + h; what is always kept passes nothing on.
-    left = [hub[hub != FIXED] for hub in (class_of[members] for members in hubs)]
-    right = [np.full(len(hub), classes + place) for place, hub in enumerate(left)]
-    _, component = components(classes + len(hubs), left, right)
-    starts = np.concatenate([class_of[labels.tensors[port].neurons["label"]] for port in ports])
-    reached = np.isin(component[:classes], component[starts])
-    reached[FIXED] = False
-    return reached[class_of]
+    starts = [labels.tensors[port].neurons["label"] for port in ports]
+    return reached(labels, class_of, classes, starts)[class_of]
 
 
 def _spread(model: Model, reached: BoolArray) -> Spread:

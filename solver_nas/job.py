@@ -1,0 +1,115 @@
+"""One call of the solver for one request: posed, solved, drawn, and tried again with fewer choices if need be."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from solver_nas.classes import classify, loose_joints
+from solver_nas.errors import ImpossibleError, TimeLimitError
+from solver_nas.labels import Reason, Tie
+from solver_nas.order import DisorderError
+from solver_nas.plan import draw
+from solver_nas.problem import pose
+from solver_nas.solve import Status, certify, select, solve
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from solver_nas.asking import Ask, Worth
+    from solver_nas.labels import Labels
+    from solver_nas.plan import Blueprint
+    from solver_nas.requests import Target
+    from solver_nas.solve import Certificate
+
+
+class Job:
+    """The solving of one request."""
+
+    def __init__(self, ask: Ask, worth: Worth, time_limit: float, seed: int, most_new: int | None) -> None:
+        """Take the request and its limits."""
+        self.ask, self.worth, self.time_limit, self.seed, self.most_new = ask, worth, time_limit, seed, most_new
+        self.notes: list[str] = []
+        self._free: Certificate | None = None
+
+    def draw(self, targets: Sequence[Target]) -> Blueprint | None:
+        """The best blueprint, or `None` if the wishes contradict the relations between sizes.
+
+        Raises:
+            ImpossibleError: the sizes fit, but no order of the neurons does.
+        """
+        labels = self.ask.labels
+        self._free = None
+        try:
+            return self._draw(labels, targets)
+        except DisorderError as error:
+            disorder = error
+        alike = _alike(labels)
+        # Fewer choices, of which any can be put in order: the same columns in all rows, then no new neurons.
+        for insert, note in (
+            (True, "all rows of a rectangle keep the same columns"),
+            (False, "no new neurons are inserted"),
+        ):
+            try:
+                made = self._draw(alike, targets, insert=insert)
+            except DisorderError:
+                continue
+            if made is not None:
+                made = self._restricted(made)
+                self.notes.append(f"{note}, since their order would not fit otherwise ({disorder})")
+                return made
+        raise ImpossibleError(f"no order of the neurons fits: {disorder}") from disorder
+
+    def possible(self, targets: Sequence[Target]) -> bool:
+        """Whether sizes fit at all."""
+        problem = pose(self.ask.labels, targets, lambda _: 0.0, everywhere=self.ask.free)
+        return solve(problem, time_limit=self.time_limit, seed=self.seed).status is not Status.INFEASIBLE
+
+    def _restricted(self, made: Blueprint) -> Blueprint:
+        """The blueprint with a certificate that owns up to the choices that were left out."""
+        free = self._free
+        same = free and (free.objective, free.deviation) == (made.certificate.objective, made.certificate.deviation)
+        if free is None or same:
+            return made
+        bound = max(free.bound, made.certificate.bound)
+        return replace(made, certificate=replace(made.certificate, status=Status.FEASIBLE, bound=bound))
+
+    def _draw(self, labels: Labels, targets: Sequence[Target], *, insert: bool = True) -> Blueprint | None:
+        clock = [time.perf_counter()]
+        self.worth.asked.clear()
+        problem = pose(labels, targets, self.worth, everywhere=self.ask.free, insert=insert, most_new=self.most_new)
+        self.ask.check_unchanged()
+        clock.append(time.perf_counter())
+        counts = solve(problem, time_limit=self.time_limit, seed=self.seed)
+        clock.append(time.perf_counter())
+        if counts.status is Status.INFEASIBLE:
+            return None
+        if counts.status is Status.UNKNOWN:
+            raise TimeLimitError(f"no solution was found within {self.time_limit} s; give it more time")
+        seconds = dict(zip(("pose", "solve"), np.diff(clock).tolist(), strict=True))
+        certificate = certify(problem, counts, seconds)
+        # Vertices that only an earlier try could change keep all that they are worth.
+        rest = sum(float(worth.sum()) for name, worth in self.worth.seen.items() if name not in self.worth.asked)
+        certificate = replace(certificate, objective=certificate.objective + rest, bound=certificate.bound + rest)
+        self._free = self._free or certificate
+        blueprint = draw(self.ask.graph, labels, problem.class_of, select(problem, counts), certificate)
+        seconds["plan"] = time.perf_counter() - clock[-1]
+        return blueprint
+
+
+def _alike(labels: Labels) -> Labels:
+    """The same labels with the columns of every rectangle tied across its rows: fewer choices, any order fits."""
+    class_of, _ = classify(labels)
+    ties = tuple(
+        Tie(
+            joint.cells[:-1].reshape(-1),
+            joint.cells[1:].reshape(-1),
+            Reason(joint.reason.vertex, "columns alike"),
+        )
+        for joint in loose_joints(labels, class_of)
+        if len(joint.rows) > 1
+    )
+    return replace(labels, ties=(*labels.ties, *ties))
