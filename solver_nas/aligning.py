@@ -10,7 +10,9 @@ from solver_nas.asking import Ask, Worth
 from solver_nas.explain import Explanation
 from solver_nas.graph import Port
 from solver_nas.requests import Target
+from solver_nas.rules import Takes
 from solver_nas.rules.bridge import KIND as BRIDGE
+from solver_nas.surgery import takes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -125,7 +127,11 @@ class _EditWorth(Worth):
         original = self._origin.names.get(known_as.vertex)
         if original is None:
             return self.of(self._fork.handle(known_as.vertex))
-        vector = self.of(self._origin.model.handle(original))
+        handle = self._origin.model.handle(original)
+        vector = self.of(handle)
+        if bridged and takes(handle.vertex) is Takes.STACKED:
+            # What reads a concatenation knows its parts by what they are worth.
+            vector = vector + np.concatenate([self.of(part) for part in handle.inputs])
         for step in self._moves:
             # Readers know a concatenation by its neurons before the edit.
             if known_as.vertex in step and not (bridged and known_as.vertex in self._prospect.touched):

@@ -138,20 +138,26 @@ class Plan:
 
     def __str__(self) -> str:
         """The sizes that change, and the certificate."""
-        rows = [(name, before, after) for name, (before, after) in self.sizes.items() if before != after]
-        rows += [
-            (name, before, after)
-            for name, (before, after) in self.sizes.items()
-            if before == after and not np.array_equal(self.indices[name], np.arange(after))
-        ]
-        width = max([len("vertex"), *(len(name) for name, _, _ in rows)])
-        lines = [f"{'vertex':<{width}}  before  after  kept  new"]
-        for name, before, after in rows:
-            new = int((self.indices[name] < 0).sum())
-            lines.append(f"{name:<{width}}  {before:>6}  {after:>5}  {after - new:>4}  {new:>3}")
-        if not rows:
-            lines = ["nothing changes"]
+        lines = size_table(self.sizes, self.indices) or ["nothing changes"]
         return "\n".join([*lines, str(self.certificate), *self.notes])
+
+
+def size_table(sizes: Mapping[str, tuple[int, int]], indices: Mapping[str, NDArray[np.intp]]) -> list[str]:
+    """A line for every vertex whose neurons change, those that change their number first; none if none do."""
+    rows = [(name, before, after) for name, (before, after) in sizes.items() if before != after]
+    rows += [
+        (name, before, after)
+        for name, (before, after) in sizes.items()
+        if before == after and not np.array_equal(indices[name], np.arange(after))
+    ]
+    if not rows:
+        return []
+    width = max([len("vertex"), *(len(name) for name, _, _ in rows)])
+    lines = [f"{'vertex':<{width}}  before  after  kept  new"]
+    for name, before, after in rows:
+        new = int((indices[name] < 0).sum())
+        lines.append(f"{name:<{width}}  {before:>6}  {after:>5}  {after - new:>4}  {new:>3}")
+    return lines
 
 
 @dataclass(frozen=True, slots=True, eq=False)

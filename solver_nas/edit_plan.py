@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from solver_nas.apply import follow
-from solver_nas.change import Change
+from solver_nas.change import Change, size_table
 from solver_nas.errors import PlanError, RuleError
 from solver_nas.rules import label
 
@@ -165,14 +165,7 @@ class EditPlan:
         for word, names in (("added", self.added), ("removed", self.removed)):
             if names:
                 lines.append(f"{word}: {', '.join(names)}")
-        rows = [(name, before, after) for name, (before, after) in self.sizes.items() if before != after]
-        if rows:
-            width = max(len("vertex"), *(len(name) for name, _, _ in rows))
-            lines.append(f"{'vertex':<{width}}  before  after  kept  new")
-            indices = self.indices
-            for name, before, after in rows:
-                new = int((indices[name] < 0).sum())
-                lines.append(f"{name:<{width}}  {before:>6}  {after:>5}  {after - new:>4}  {new:>3}")
+        lines += size_table(self.sizes, self.indices)
         if self.certificate is not None:
             lines.append(str(self.certificate))
         said = {

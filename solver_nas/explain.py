@@ -247,7 +247,9 @@ class _Words:
         """`out = start + joined`, `joined = concat(split, split)`."""
         vertex = self._graph.vertex(name)
         if vertex.kind == BRIDGE:
-            return f"{name} takes what {vertex.inputs[0].vertex} gives"
+            source = vertex.inputs[0].vertex
+            origin = self.origin(source)
+            return f"{name} takes what {source} gives{f', the neurons of {origin}' if origin != source else ''}"
         inputs = [self.origin(port.vertex) for port in vertex.inputs]
         inputs = [vertex.inputs[i].vertex if one == name else one for i, one in enumerate(inputs)]
         if vertex.kind in _SIGNS and len(inputs) > 1:

@@ -14,6 +14,8 @@ def split_by_counts(part: IntArray, array: IntArray) -> IntArray:
     """Split parts by how often each class occurs in `array`."""
     often = np.bincount(array[array >= 0], minlength=len(part))
     member = np.flatnonzero(often)
+    if not len(member):
+        return part
     part = part.copy()
     part[member] = len(part) + _compact(part[member] * (int(often.max()) + 1) + often[member])
     return _compact(part)

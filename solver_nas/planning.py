@@ -109,8 +109,11 @@ def pursue(
     time_limit: float,
     seed: int,
     init: InitOf,
+    quiet: bool = False,
 ) -> tuple[Found | None, Explanation | None]:
     """Go through the steps of a strategy until one works; arguments and result as for `make_plan`.
+
+    With `quiet`, nothing is said, explained or raised if none works: there is another way to be tried.
 
     Raises:
         ImpossibleError: no step works, and none says to keep everything.
@@ -128,6 +131,8 @@ def pursue(
                 if found is not None:
                     pursuit.warn("The nearest sizes were used instead.")
                     return found, pursuit.explanation
+            case Tell() | Stop() if quiet:
+                continue
             case Tell():
                 pursuit.tell(step)
             case Stop(keep=True):
@@ -135,6 +140,8 @@ def pursue(
                 return None, pursuit.explain()
             case Stop():
                 break
+    if quiet:
+        return None, None
     raise pursuit.failure()
 
 

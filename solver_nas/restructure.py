@@ -9,14 +9,25 @@ import numpy as np
 from solver_nas.aligning import EditAsk, Origin, aligned
 from solver_nas.apply import build
 from solver_nas.edit_plan import EditPlan
-from solver_nas.errors import GraphError, ImpossibleError, LayerError, RequestError, RuleError
+from solver_nas.errors import GraphError, ImpossibleError, LayerError, RequestError, RuleError, TimeLimitError
 from solver_nas.frontend import Handle
 from solver_nas.graph import Port
 from solver_nas.planning import initialisers, pursue
-from solver_nas.surgery import Rewiring, UntrackedError, cut, finished, layout, padded, stacks
+from solver_nas.surgery import (
+    Rewiring,
+    UntrackedError,
+    cut,
+    downstream,
+    finished,
+    is_stack,
+    layout,
+    on_one_axis,
+    padded,
+    stacks,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -52,12 +63,14 @@ class Draft:
         self.model, self.title = model, title
         self.before, self.fork = model.fork(), model.fork()
         self._revision = model.graph.revision
-        if not self.fork.graph.outputs:
+        self.implied = not self.fork.graph.outputs
+        if self.implied:
             # What nothing reads is an output; that must not change on the way.
             readers = self.fork.graph.consumers
             self.fork.graph.set_outputs([Port(name) for name in self.fork.graph.order if not readers(name)])
         self._known = frozenset(self.fork.graph.order)
         self._alias: dict[str, str] = {}
+        self._held: dict[str, float] = {}
 
     @property
     def graph(self) -> Graph:
@@ -94,6 +107,12 @@ class Draft:
             raise GraphError(f"{self.title}: the function returned {made.name!r}, which was there already")
         return made.name
 
+    def hold(self, names: Iterable[str]) -> None:
+        """Keep the parameters of these vertices at the one value that each has now, whatever their size will be."""
+        for name in names:
+            for key in (parameter.key for parameter in self.graph.vertex(name).parameters.values()):
+                self._held[key] = float(self.fork.arrays[key].flat[0])
+
     def plan(self, wiring: Wiring | None, options: Options) -> tuple[EditPlan | None, Explanation | None]:
         """The plan for this edit, and why there is none.
 
@@ -113,6 +132,9 @@ class Draft:
 
     def _finished(self, trial: _Trial, found: Found | None, options: Options) -> EditPlan:
         after = trial.fork
+        if self._held:
+            held = {key: np.full_like(after.arrays[key], value) for key, value in self._held.items()}
+            after.commit(after.graph, {**after.arrays, **held}, {})
         common = self._known - set(self._alias)
         removed = [self._alias.get(name, name) for name in self.before.graph.order if name not in after.graph]
         removed += [name for name in self._alias.values() if name not in removed]
@@ -157,35 +179,52 @@ class _Trial:
 
     def run(self, wiring: Wiring) -> tuple[Found | None, Explanation | None]:
         """Follow the neurons of concatenations through the edit; where that does not work, only their number."""
-        joins = stacks(self.draft.graph, wiring)
-        reason = ""
-        if joins:
+        graph = self.draft.graph
+        joins, changed = stacks(graph, wiring), [name for name in wiring.inputs if is_stack(graph, name)]
+        labels = self.draft.fork.labels
+        behind = [name for name in downstream(graph, wiring) if is_stack(graph, name) and on_one_axis(labels, name)]
+        ways = [(joins, True), (changed, False), (list(dict.fromkeys([*changed, *behind])), False)]
+        # The same concatenations twice would be the same way.
+        ways = [way for place, way in enumerate(ways) if place == 0 or (way[0] and way not in ways[:place])]
+        for cuts, follow in ways[:-1]:
             try:
-                return self._attempt(wiring, joins, follow=True)
-            except (UntrackedError, ImpossibleError) as error:
-                reason = str(error)
+                found, _ = self._attempt(wiring, cuts, follow=follow, quiet=True)
+            except (UntrackedError, ImpossibleError, TimeLimitError):
+                continue
+            if not self.stuck:
+                return self._matched(found, by_order=not follow), None
+        cuts, follow = ways[-1]
         try:
-            found, explanation = self._attempt(wiring, joins, follow=False)
+            found, explanation = self._attempt(wiring, cuts, follow=follow, quiet=False)
         except UntrackedError as error:
             raise ImpossibleError(f"{self.draft.title} is impossible: {error}", (str(error),)) from error
-        if joins and found is not None:
-            self.notes.append(f"neurons were matched by their order only ({reason.splitlines()[0]})")
-        return found, explanation
+        return self._matched(found, by_order=bool(cuts) and not follow), explanation
 
-    def _attempt(self, wiring: Wiring, joins: list[str], *, follow: bool) -> tuple[Found | None, Explanation | None]:
+    def _matched(self, found: Found | None, *, by_order: bool) -> Found | None:
+        if by_order and found is not None:
+            self.notes.append("what reads concatenations keeps its neurons by their order only, not one by one")
+        return found
+
+    def _attempt(
+        self, wiring: Wiring, joins: list[str], *, follow: bool, quiet: bool
+    ) -> tuple[Found | None, Explanation | None]:
         try:
-            return self._carry_out(wiring, joins, follow=follow)
+            return self._carry_out(wiring, joins, follow=follow, quiet=quiet)
         except (RuleError, LayerError) as error:
             raise ImpossibleError(f"{self.draft.title} is impossible: {error}", (str(error),)) from error
 
-    def _carry_out(self, wiring: Wiring, joins: list[str], *, follow: bool) -> tuple[Found | None, Explanation | None]:
+    def _carry_out(
+        self, wiring: Wiring, joins: list[str], *, follow: bool, quiet: bool
+    ) -> tuple[Found | None, Explanation | None]:
         self.fork, self.steps, self.moves, self.stuck = self.draft.fork.fork(), [], [], False
         layouts, moved = {}, {}
         for name in joins:
-            planned = layout(self.fork.graph, self.fork.labels, name, wiring.inputs[name])
-            moved[name] = np.array(planned.origins, np.intp)
+            planned = None
+            if name in wiring.inputs:
+                planned = layout(self.fork.graph, self.fork.labels, name, wiring.inputs[name])
+                moved[name] = np.array(planned.origins, np.intp)
             place = self._cut(name, planned if follow else None)
-            if follow:
+            if follow and planned is not None:
                 layouts[place] = planned
         fork = self.fork
         for planned in layouts.values():
@@ -195,7 +234,7 @@ class _Trial:
         self._enter(prospect.graph, fork.arrays, prospect.touched, moved)
         found = explanation = None
         if prospect.gaps or layouts:
-            found, explanation = self._solve(prospect)
+            found, explanation = self._solve(prospect, quiet=quiet)
             if found is None:
                 self.stuck = True
                 return None, explanation
@@ -240,7 +279,7 @@ class _Trial:
         self.steps.append(blueprint)
         self.moves.append(blueprint.indices)
 
-    def _solve(self, prospect: Prospect) -> tuple[Found | None, Explanation | None]:
+    def _solve(self, prospect: Prospect, *, quiet: bool) -> tuple[Found | None, Explanation | None]:
         options = self.options
         ask = EditAsk(self.draft.origin, self.fork, prospect, options.align, self.moves)
         return pursue(
@@ -250,6 +289,7 @@ class _Trial:
             time_limit=options.time_limit,
             seed=options.seed,
             init=options.init,
+            quiet=quiet,
         )
 
     def _note(self, prospect: Prospect, found: Found) -> None:

@@ -220,7 +220,7 @@ def remove(
         raise RequestError(f"reconnect is 'all' or 'none', got {reconnect!r}")
     options = _options(utility, on_failure, strategy, time_limit, seed, init, align)
     draft = Draft(model, f"remove {name}")
-    wiring = without(draft.graph, draft.fork.labels, name, reconnect)
+    wiring = without(draft.graph, draft.fork.labels, name, reconnect, implied=draft.implied)
     return Outcome(model, draft.plan(wiring, options), options.strategy.callbacks)
 
 
@@ -272,7 +272,9 @@ def create_edge(
     # Refused before anything is made in between.
     wiring = with_edge(draft.graph, source.name, target.name, slot)
     if entry == "zero" and not stacks(draft.graph, wiring):
+        there = set(draft.graph.order)
         new = draft.make(lambda x: draft.fork.entrance(x, target.kind), (source.name,))
+        draft.hold(set(draft.graph.order) - there)
         wiring = with_edge(draft.graph, new, target.name, slot)
     return Outcome(model, draft.plan(wiring, options), options.strategy.callbacks)
 

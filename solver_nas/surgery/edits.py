@@ -60,8 +60,15 @@ def behind(graph: Graph, name: str, new: Port, readers: Sequence[str]) -> Wiring
     return Wiring(inputs, graph.outputs)
 
 
-def without(graph: Graph, labels: Labels, name: str, reconnect: Reconnect) -> Wiring:
+def without(graph: Graph, labels: Labels, name: str, reconnect: Reconnect, *, implied: bool = False) -> Wiring:
     """Take a vertex out; what read it reads what it had read (`"all"`), or one input less (`"none"`).
+
+    Args:
+        graph: the structure.
+        labels: of that structure.
+        name: the vertex.
+        reconnect: what comes in its place.
+        implied: whether the outputs were never named: then what something else reads does not become one.
 
     Raises:
         GraphError: an input of the network, or a vertex that something cannot do without.
@@ -74,6 +81,10 @@ def without(graph: Graph, labels: Labels, name: str, reconnect: Reconnect) -> Wi
     for port in graph.outputs:
         if port.vertex != name:
             outputs.append(port)
+        elif (
+            implied and len(graph.outputs) > 1 and all(len(graph.consumers(heir.vertex)) > 1 for heir in vertex.inputs)
+        ):
+            continue
         elif len(heirs) == 1:
             outputs.append(heirs[0])
         else:
@@ -86,16 +97,18 @@ def without(graph: Graph, labels: Labels, name: str, reconnect: Reconnect) -> Wi
     for reader in graph.consumers(name):
         wired: list[Input] = []
         for slot, port in enumerate(graph.vertex(reader).inputs):
-            wired += _spliced(labels, vertex, heirs, slot) if port.vertex == name else [Input(port, slot)]
+            stacked = takes(graph.vertex(reader)) is Takes.STACKED
+            mine = port.vertex == name
+            wired += _spliced(labels, vertex, heirs, slot, stacked=stacked) if mine else [Input(port, slot)]
         _check_number(graph, reader, len(wired), f"removing {name!r}")
         inputs[reader] = tuple(wired)
     return Wiring(inputs, tuple(outputs), frozenset((name,)))
 
 
-def _spliced(labels: Labels, vertex: Vertex, heirs: Sequence[Port], slot: int) -> list[Input]:
+def _spliced(labels: Labels, vertex: Vertex, heirs: Sequence[Port], slot: int, *, stacked: bool) -> list[Input]:
     if len(heirs) == 1:
         return [Input(heirs[0], slot)]
-    if takes(vertex) is Takes.STACKED:
+    if stacked and takes(vertex) is Takes.STACKED:
         start, found = 0, []
         for port in heirs:
             found.append(Input(port, slot, start, whole=False))
@@ -104,7 +117,9 @@ def _spliced(labels: Labels, vertex: Vertex, heirs: Sequence[Port], slot: int) -
     size = labels.tensors[Port(vertex.name)].shape
     # Of several that take one's place, the first of its shape does; the others come in addition.
     first = next((place for place, port in enumerate(heirs) if labels.tensors[port].shape == size), None)
-    return [Input(port, slot if place == first else None, whole=False) for place, port in enumerate(heirs)]
+    if not stacked:
+        first = first or 0
+    return [Input(port, slot if place == first else None, whole=not stacked) for place, port in enumerate(heirs)]
 
 
 def _size(part: Tensor, whole: Tensor) -> int:

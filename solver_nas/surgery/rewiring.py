@@ -153,7 +153,7 @@ class Rewiring:
         key: tuple[object, ...] = (port, known_as) if known_as is not None else where
         if key not in self._bridges:
             size = expected.shape[axis] or 0
-            name = f"{where[0]}[{where[1]}]~"
+            name = f"input {where[1]} of {where[0]}"
             made = bridge(name, port, axis - len(tensor.shape), size, f"{title}: equal sizes")
             self._gaps[name] = Gap(tensor.shape[axis] or 0, size, known_as)
             self._add(made)

@@ -46,12 +46,23 @@ class Layout:
     sizes: tuple[tuple[Port, int], ...]
 
 
+def is_stack(graph: Graph, name: str) -> bool:
+    """Whether a vertex puts its inputs one after the other."""
+    return takes(graph.vertex(name)) is Takes.STACKED
+
+
+def downstream(graph: Graph, wiring: Wiring) -> list[str]:
+    """Everything that is computed from what an edit changes and stays, producers first."""
+    reached = {name for changed in wiring.inputs for name in graph.descendants(changed)}
+    return [name for name in graph.order if name in reached and name not in wiring.removed]
+
+
 def stacks(graph: Graph, wiring: Wiring) -> list[str]:
     """The concatenations that get another number of inputs."""
     return [
         name
         for name, inputs in wiring.inputs.items()
-        if takes(graph.vertex(name)) is Takes.STACKED
+        if is_stack(graph, name)
         and [one.slot for one in inputs if one.whole] != list(range(len(graph.vertex(name).inputs)))
     ]
 
@@ -60,7 +71,7 @@ def cut(graph: Graph, labels: Labels, name: str) -> tuple[Graph, str]:
     """Put a bridge between a vertex and everything that reads it; the graph and the bridge's name."""
     tensor = labels.tensors[Port(name)]
     axis = _neuron_axis(tensor, name)
-    made = bridge(f"{name}~", Port(name), axis - len(tensor.shape), tensor.shape[axis] or 0, "concatenation")
+    made = bridge(f"what reads {name}", Port(name), axis - len(tensor.shape), tensor.shape[axis] or 0, "concatenation")
     changed = {reader: _reading(graph.vertex(reader), {name: made.name}) for reader in graph.consumers(name)}
     vertices = [changed.get(vertex.name, vertex) for vertex in graph.vertices]
     return Graph([*vertices, made], graph.outputs), made.name
@@ -69,6 +80,12 @@ def cut(graph: Graph, labels: Labels, name: str) -> tuple[Graph, str]:
 def _reading(vertex: Vertex, renamed: Mapping[str, str]) -> Vertex:
     ports = tuple(Port(renamed.get(port.vertex, port.vertex), port.output) for port in vertex.inputs)
     return replace(vertex, inputs=ports)
+
+
+def on_one_axis(labels: Labels, name: str) -> bool:
+    """Whether the neurons of a vertex stand along a single axis, so that a bridge can stand behind it."""
+    blocks = labels.tensors[Port(name)].blocks
+    return len(blocks) == 1 and len(blocks[0].axes) == 1
 
 
 def _neuron_axis(tensor: Tensor, name: str) -> int:
