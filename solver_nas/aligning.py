@@ -76,6 +76,11 @@ class EditAsk(Ask):
         return self._origin.title
 
     @property
+    def owner(self) -> Model:
+        """The model that the fork comes from."""
+        return self._origin.model
+
+    @property
     def refusal(self) -> Explanation | None:
         """Why sizes cannot be aligned if they must not change."""
         for gap in self._prospect.gaps.values():

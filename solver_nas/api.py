@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from solver_nas.asking import Ask
 from solver_nas.change import Change, carry_out
-from solver_nas.errors import GraphError, ImpossibleError, RequestError
+from solver_nas.errors import GraphError, RequestError
 from solver_nas.frontend import Handle, Model, owner
-from solver_nas.planning import explain_request, make_plan, strategy_of
+from solver_nas.planning import explain_request, impossible, make_plan, strategy_of
 from solver_nas.solve import TIME_LIMIT
 
 if TYPE_CHECKING:
@@ -172,7 +172,8 @@ def plan_change(
     ask, steps = _ask(request, delta, nin, also), strategy_of(on_failure, strategy)
     plan, explanation = make_plan(ask, utility, steps, time_limit=time_limit, seed=seed, init=init)
     if plan is None:
-        raise ImpossibleError(str(explanation))
+        assert explanation is not None, "keeping everything is explained"
+        raise impossible(explanation)
     return plan
 
 

@@ -47,6 +47,11 @@ class Ask:
         return ""
 
     @property
+    def owner(self) -> Model:
+        """The model whose vertices the caller speaks of."""
+        return self.model
+
+    @property
     def refusal(self) -> Explanation | None:
         """Why there is nothing to ask, if it is clear beforehand."""
         return None

@@ -159,12 +159,16 @@ class EditPlan:
             result = follow(step, result)
         return {key: array for key, array in result.items() if key in self.after.arrays}
 
+    def _sized(self, name: str) -> str:
+        """A vertex with its size, where it is new."""
+        return f"{name} ({self.after.handle(name).nout} neurons)" if name in self.added else name
+
     def __str__(self) -> str:
         """What comes, what goes, which sizes change, and whether the network computes what it did."""
         lines = [self.title]
         for word, names in (("added", self.added), ("removed", self.removed)):
             if names:
-                lines.append(f"{word}: {', '.join(names)}")
+                lines.append(f"{word}: {', '.join(map(self._sized, names))}")
         lines += size_table(self.sizes, self.indices)
         if self.certificate is not None:
             lines.append(str(self.certificate))

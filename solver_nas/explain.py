@@ -40,7 +40,7 @@ class Explanation:
         wishes: the exact wishes that take part in the conflict.
         reasons: the relations that do, one line each.
         nearest: vertex -> the nearest sizes below and above that work, everything else being as requested.
-        minimal: whether no line can be left out.
+        minimal: whether no line can be left out, and the nearest sizes are the nearest.
         subject: what is impossible, where the wishes do not say it.
     """
 
@@ -65,7 +65,7 @@ class Explanation:
             which = f", with {name} alone giving way" if len(self.nearest or {}) > 1 else ""
             lines.append(f"nearest possible{which}: {', '.join(map(str, sizes)) or 'none'}")
         if not self.minimal:
-            lines.append("(not every line may be needed: the time for explaining was up)")
+            lines.append("(the time for explaining was up: not every line may be needed, and other sizes may work too)")
         return "\n".join(lines)
 
 
@@ -107,7 +107,7 @@ def explain_conflict(
         tuple(wish.text for wish in wishes),
         _in_words(graph, labels, reasons, wishes),
         nearest,
-        few and enough,
+        few and enough and time.perf_counter() < deadline,
         subject,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from solver_nas.change import Plan
-from solver_nas.errors import ImpossibleError, RelaxedWarning, RequestError, TimeLimitError
+from solver_nas.errors import GraphError, ImpossibleError, RelaxedWarning, RequestError, TimeLimitError
 from solver_nas.explain import Explanation, explain_conflict
-from solver_nas.frontend import Handle
+from solver_nas.frontend import Handle, owner
 from solver_nas.job import Job
 from solver_nas.solve import TIME_LIMIT, Status
-from solver_nas.strategies import LOGGER, NAMED, Attempt, Stop, Strategy, Tell, Wishes
+from solver_nas.strategies import LOGGER, NAMED, Attempt, Stop, Strategy, Tell, Wishes, check_seconds
 from solver_nas.weights import Initialiser, Initialisers, zeros
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from solver_nas.asking import Ask, Worth
+    from solver_nas.frontend import Model
     from solver_nas.plan import Blueprint
     from solver_nas.requests import Target
     from solver_nas.strategies import Utility
@@ -50,15 +51,23 @@ class Found:
     notes: tuple[str, ...]
 
 
-def strategy_of(on_failure: OnFailure, strategy: Strategy | None) -> Strategy:
+def strategy_of(
+    on_failure: OnFailure, strategy: Strategy | None, words: Sequence[OnFailure] = ("relax", "raise", "keep")
+) -> Strategy:
     """The strategy that is meant.
+
+    Args:
+        on_failure: the caller's word.
+        strategy: the caller's strategy; goes before the word where it says what to try and how to end.
+        words: those that make sense for the verb.
 
     Raises:
         RequestError: neither word nor strategy.
     """
+    if on_failure not in words:
+        known = f"{', '.join(map(repr, words[:-1]))} or {words[-1]!r}"
+        raise RequestError(f"on_failure is {known}, got {on_failure!r}")
     if strategy is None:
-        if on_failure not in NAMED:
-            raise RequestError(f"on_failure is 'relax', 'raise' or 'keep', got {on_failure!r}")
         return NAMED[on_failure]
     if not isinstance(strategy, Strategy):
         raise RequestError(f"a strategy is made with solver_nas.strategies, got {strategy!r}")
@@ -121,13 +130,12 @@ def pursue(
     """
     check_seconds(time_limit)
     check_seed(seed)
-    initialisers(init, {})
+    initialisers(init, {}, ask.owner)
     pursuit = _Pursuit(ask, utility, time_limit, int(seed), init)
-    for place, step in enumerate(strategy.steps):
+    for step in strategy.steps:
         match step:
             case Attempt():
-                later = any(isinstance(other, Attempt) for other in strategy.steps[place + 1 :])
-                found = pursuit.attempt(step, later=later)
+                found = pursuit.attempt(step)
                 if found is not None:
                     pursuit.warn("The nearest sizes were used instead.")
                     return found, pursuit.explanation
@@ -143,12 +151,6 @@ def pursue(
     if quiet:
         return None, None
     raise pursuit.failure()
-
-
-def check_seconds(value: object) -> None:
-    """A time limit is a positive number of seconds."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise RequestError(f"the time limit is a positive number of seconds, got {value!r}")
 
 
 def check_seed(seed: object) -> None:
@@ -169,16 +171,23 @@ def explain_request(ask: Ask, *, seed: int) -> Explanation:
     return explanation
 
 
-def initialisers(init: InitOf, options: Mapping[str, object]) -> Initialisers:
+def initialisers(init: InitOf, options: Mapping[str, object], model: Model) -> Initialisers:
     """How new weights are made, by vertex.
 
     Raises:
         RequestError: it is none of the known words and no function.
+        GraphError: it names a vertex that is not of this model.
     """
-    if isinstance(init, Mapping):
-        known = {handle.name: _initialiser(one, options) for handle, one in init.items()}
-        return Initialisers(None, known)
-    return Initialisers(_initialiser(init, options))
+    if not isinstance(init, Mapping):
+        return Initialisers(_initialiser(init, options))
+    known = {}
+    for handle, one in init.items():
+        if not isinstance(handle, Handle):
+            raise RequestError(f"init is given for vertices such as net['hidden'], got {handle!r}")
+        if owner(handle) is not model:
+            raise GraphError(f"init is given for vertex {handle.name!r} of another network")
+        known[handle.name] = _initialiser(one, options)
+    return Initialisers(None, known)
 
 
 def _initialiser(init: Init, options: Mapping[str, object]) -> Initialiser | None:
@@ -205,6 +214,11 @@ def _stacklevel() -> int:
     return level
 
 
+def impossible(explanation: Explanation) -> ImpossibleError:
+    """The error that carries an explanation."""
+    return ImpossibleError(str(explanation), explanation.reasons, explanation.nearest)
+
+
 class _Pursuit:
     """The way through a strategy: what was tried, and what came of it."""
 
@@ -214,46 +228,63 @@ class _Pursuit:
         self._worths: dict[int, Worth] = {}
         self._tried: list[Target] = []
         self._late: TimeLimitError | None = None
-        self._notes: list[str] = []
+        self._failures = 0
         self._warnings: list[tuple[str, str]] = []
         self.explanation: Explanation | None = None
 
-    def attempt(self, step: Attempt, *, later: bool) -> Found | None:
+    def attempt(self, step: Attempt) -> Found | None:
         """The best change, or `None` if this step does not work."""
         utility = self._utility if step.utility is None else step.utility
         # One for all steps with the same utility: callers are asked once.
         worth = self._worths.setdefault(id(utility), self._ask.worth(utility))
         limit = self._time_limit if step.time_limit is None else step.time_limit
         job = Job(self._ask, worth, limit, self._seed, step.most_new)
-        again, self._tried = bool(self._tried), step.targets(self._targets)
+        self._tried = step.targets(self._targets)
         if self._ask.refusal is not None:
-            self.explanation = self._ask.refusal
+            self._failed(self._ask.refusal)
             return None
         try:
             made = job.draw(self._tried)
         except ImpossibleError as error:
-            if self.explanation is None:
-                self.explanation = Explanation(possible=False, reasons=(str(error),))
+            self._failed(Explanation(possible=False, reasons=(str(error),)))
             return None
         except TimeLimitError as error:
             self._late = error
+            self._failed(None)
             return None
         if made is None:
-            if step.most_new is not None and self.explanation is None:
-                unlimited = Job(self._ask, self._ask.worth({}), limit, self._seed, None).possible(self._tried)
-                if unlimited:
-                    text = f"not more than {step.most_new} new neurons may be inserted at any one place"
-                    self.explanation = Explanation(possible=False, reasons=(text,))
+            self._failed(self._limited(step, limit))
             return None
-        if made.certificate.status is Status.FEASIBLE and step.on_timeout == "next" and later:
+        if made.certificate.status is Status.FEASIBLE and step.on_timeout == "next":
             self._late = TimeLimitError(f"the best solution was not proven within {limit} s")
+            self._failed(None)
             return None
-        if again:
-            relaxed = step.wishes is Wishes.RELAXED
-            was = "an exact request was impossible and was relaxed" if relaxed else "an earlier step did not work"
-            self._notes.append(was)
-        init = initialisers(self._init if step.init is None else step.init, step.options)
-        return Found(made, worth.seen, init, (*self._notes, *job.notes))
+        init = initialisers(self._init if step.init is None else step.init, step.options, self._ask.owner)
+        return Found(made, worth.seen, init, (*self._note(step), *job.notes))
+
+    def _failed(self, explanation: Explanation | None) -> None:
+        """Remember that the latest step did not work, and why if that is known already."""
+        self._failures += 1
+        self.explanation = explanation
+
+    def _note(self, step: Attempt) -> tuple[str, ...]:
+        if not self._failures:
+            return ()
+        if self._late is not None:
+            return (f"an earlier step ran out of time ({self._late})",)
+        if step.wishes is Wishes.RELAXED:
+            return ("an exact request was impossible and was relaxed",)
+        return ("an earlier step of the strategy was impossible",)
+
+    def _limited(self, step: Attempt, limit: float) -> Explanation | None:
+        """That new neurons were limited, if nothing else stands in the way."""
+        if step.most_new is None or not Job(self._ask, self._ask.worth({}), limit, self._seed, None).possible(
+            self._tried
+        ):
+            return None
+        text = f"not more than {step.most_new} new neurons may be inserted at any one place"
+        wishes = " together with ".join(target.text for target in self._tried)
+        return Explanation(possible=False, reasons=(text,), subject=self._ask.subject or wishes)
 
     def explain(self) -> Explanation:
         """Why the latest attempt did not work."""
@@ -288,5 +319,4 @@ class _Pursuit:
         """The error of a strategy that has come to its end."""
         if self.explanation is None and self._late is not None:
             return self._late
-        explanation = self.explain()
-        return ImpossibleError(str(explanation), explanation.reasons, explanation.nearest)
+        return impossible(self.explain())

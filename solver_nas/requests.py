@@ -78,7 +78,9 @@ class Target:
     text: str
 
     def tightened(self) -> Target:
-        """The same wish, and nothing else will do."""
+        """The same wish, and nothing else will do; unless it is only for some other size."""
+        if self.must_change and self.size == self.before:
+            return self
         return Target(self.port, self.before, self.size, True, self.must_change, self.text)
 
     def loosened(self) -> Target:

@@ -250,7 +250,9 @@ class _Trial:
         self._enter(graph, fork.arrays, frozenset())
         if planned is not None and planned.gaps:
             blueprint = padded(self.fork.graph, self.fork.labels, place, planned)
-            self._resize(blueprint, initialisers(self.options.init, {}), self.options.seed + _PAD_SEED)
+            self._resize(
+                blueprint, initialisers(self.options.init, {}, self.draft.model), self.options.seed + _PAD_SEED
+            )
         return place
 
     def _check_sizes(self, planned: Layout) -> None:

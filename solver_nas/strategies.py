@@ -9,7 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
 
 from solver_nas.errors import RequestError
-from solver_nas.requests import Target, whole_number
+from solver_nas.requests import Target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,6 +88,13 @@ class Strategy:
     steps: tuple[Step, ...] = ()
     callbacks: tuple[Callback, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Check that these are steps."""
+        steps: tuple[object, ...] = self.steps
+        wrong = [step for step in steps if not isinstance(step, Attempt | Tell | Stop)]
+        if wrong:
+            raise RequestError(f"the steps of a strategy are made with solver_nas.strategies, got {wrong[0]!r}")
+
     def then(self, other: Strategy) -> Strategy:
         """This strategy, and if it does not work, another one; the call-backs of both."""
         if not isinstance(other, Strategy):
@@ -117,11 +124,23 @@ def _attempt(
 ) -> Strategy:
     if on_timeout not in ("use", "next"):
         raise RequestError(f"on_timeout is 'use' (the best that was found) or 'next' (step), got {on_timeout!r}")
-    if time_limit is not None and (isinstance(time_limit, bool) or not time_limit > 0):
-        raise RequestError(f"the time limit is a positive number of seconds, got {time_limit!r}")
-    if most_new is not None and whole_number(most_new, "most_new") < 0:
-        raise RequestError(f"most_new is a number of neurons from 0 on, got {most_new!r}")
+    if time_limit is not None:
+        check_seconds(time_limit)
+    _check_number(most_new)
+    if options is not None and not isinstance(options, Mapping):
+        raise RequestError(f"options are keyword arguments for init, such as {{'gain': 0.1}}, got {options!r}")
     return Strategy((Attempt(wishes, utility, time_limit, on_timeout, most_new, init, dict(options or {})),))
+
+
+def check_seconds(value: object) -> None:
+    """A time limit is a positive number of seconds."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise RequestError(f"the time limit is a positive number of seconds, got {value!r}")
+
+
+def _check_number(most_new: object) -> None:
+    if most_new is not None and (isinstance(most_new, bool) or not isinstance(most_new, int) or most_new < 0):
+        raise RequestError(f"most_new is a whole number of neurons from 0 on, got {most_new!r}")
 
 
 def mixed(
@@ -201,7 +220,7 @@ def log(level: int | str = logging.WARNING, text: str = "") -> Strategy:
 def _level(level: int | str) -> int:
     known = logging.getLevelNamesMapping()
     found = known.get(level.upper()) if isinstance(level, str) else level
-    if not isinstance(found, int):
+    if not isinstance(found, int) or isinstance(found, bool):
         raise RequestError(f"a log level is a number or one of {', '.join(map(str.lower, known))}, got {level!r}")
     return found
 
@@ -223,6 +242,8 @@ def validate(check: Callable[[Any], object]) -> Strategy:
     Args:
         check: called with the model.
     """
+    if not callable(check):
+        raise RequestError(f"a check is a function of the changed model, got {check!r}")
 
     def callback(change: Any) -> None:
         if check(change.model) is False:

@@ -12,7 +12,7 @@ from solver_nas.frontend import Handle, owner
 from solver_nas.graph import Port
 from solver_nas.nn.activations import set_activation
 from solver_nas.nn.kernels import resize_kernel
-from solver_nas.planning import strategy_of
+from solver_nas.planning import impossible, strategy_of
 from solver_nas.restructure import Draft, Options
 from solver_nas.solve import TIME_LIMIT
 from solver_nas.surgery import Wiring, behind, stacks, with_edge, without, without_edge
@@ -64,7 +64,8 @@ class Verb(Generic[P]):
         """
         made = self._work_out(*args, **kwargs)
         if made.plan is None:
-            raise ImpossibleError(str(made.explanation))
+            assert made.explanation is not None, "keeping everything is explained"
+            raise impossible(made.explanation)
         return made.plan
 
 
@@ -77,7 +78,7 @@ def _options(
     init: InitOf,
     align: Align,
 ) -> Options:
-    return Options(utility, strategy_of(on_failure, strategy), time_limit, seed, init, align)
+    return Options(utility, strategy_of(on_failure, strategy, ("raise", "keep")), time_limit, seed, init, align)
 
 
 @Verb
@@ -132,7 +133,7 @@ def insert(
     >>> change = insert(hidden, lambda x: nn.dense(x, x.nout, weights="identity", name="extra"))
     >>> print(change)
     insert behind hidden
-    added: extra
+    added: extra (4 neurons)
     the network computes what it did
     >>> out.inputs
     (<extra: dense 4 -> 4>,)

@@ -153,7 +153,7 @@ def test_steps_are_tried_one_after_the_other(kept: Network) -> None:
     assert plan.notes == ("an exact request was impossible and was relaxed",)
     plan = plan_change(kept["out"], relaxed(2), strategy=strategies.exact().then(strategies.mixed()))
     assert plan.sizes["out"] == (6, 9)
-    assert plan.notes == ("an earlier step did not work",)
+    assert plan.notes == ("an earlier step of the strategy was impossible",)
 
 
 def test_what_stands_behind_the_end_is_not_tried(kept: Network) -> None:
@@ -331,7 +331,8 @@ def test_where_nothing_is_found_the_next_step_is_taken(on_timeout: Any) -> None:
     net, delta, worth = slow()
     chain = strategies.mixed(time_limit=LITTLE, on_timeout=on_timeout).then(strategies.mixed(time_limit=ENOUGH))
     plan = plan_change(net["x"], delta, utility=worth, strategy=chain)
-    assert plan.notes == ("an earlier step did not work",)
+    assert len(plan.notes) == 1
+    assert plan.notes[0].startswith("an earlier step ran out of time")
 
 
 def test_without_a_next_step_it_is_an_error() -> None:
@@ -353,10 +354,7 @@ def test_a_step_without_a_limit_has_that_of_the_call() -> None:
     assert plan.sizes["x"] == (SIDE**2, SIDE**2 // 4)
 
 
-KEEP = pytest.mark.xfail(strict=True, reason="a solution that is not proven is used all the same")
-
-
-@pytest.mark.parametrize(("seconds", "on_timeout"), [(LITTLE, "use"), pytest.param(ENOUGH, "next", marks=KEEP)])
+@pytest.mark.parametrize(("seconds", "on_timeout"), [(LITTLE, "use"), (ENOUGH, "next")])
 def test_one_can_keep_everything_if_there_was_no_time(seconds: float, on_timeout: Any) -> None:
     net, delta, worth = slow()
     chain = strategies.mixed(time_limit=seconds, on_timeout=on_timeout).then(strategies.keep())
@@ -365,7 +363,6 @@ def test_one_can_keep_everything_if_there_was_no_time(seconds: float, on_timeout
     assert f"within {seconds} s" in change.explanation
 
 
-@pytest.mark.xfail(strict=True, reason="the note says that the request was impossible")
 def test_no_time_is_not_told_as_an_impossible_request(caplog: pytest.LogCaptureFixture) -> None:
     net, delta, worth = slow()
     chain = strategies.mixed(time_limit=LITTLE).then(strategies.log()).then(strategies.relaxed(time_limit=ENOUGH))
@@ -487,8 +484,7 @@ def shapes(worth: Side, most: int) -> Iterator[tuple[tuple[bool, ...], int, floa
                 yield tuple(alive.tolist()), columns, float(worth[keep].sum())
 
 
-LIMIT = pytest.mark.xfail(strict=True, reason="the shortcut for rectangles does not know most_new")
-EACH_LIMIT = pytest.mark.parametrize("most", [0, pytest.param(1, marks=LIMIT), pytest.param(2, marks=LIMIT)])
+EACH_LIMIT = pytest.mark.parametrize("most", [0, 1, 2])
 
 
 @EACH_LIMIT
@@ -556,7 +552,6 @@ def test_an_explanation_names_the_limit(kept: Network) -> None:
         plan_change(kept["out"], 5, strategy=strategies.mixed(most_new=1))
 
 
-@pytest.mark.xfail(strict=True, reason="the limit of an earlier step is named as the reason of the last one")
 def test_an_explanation_is_of_the_last_attempt(kept: Network) -> None:
     wishes = {kept["split"]: 1, kept["start"]: relaxed(2)}
     with pytest.raises(ImpossibleError, match="a multiple of 3"):
@@ -853,9 +848,9 @@ def test_dry_runs_of_structural_verbs_that_keep_everything() -> None:
         ({"time_limit": -1.5}, "the time limit is a positive number of seconds, got -1.5"),
         ({"time_limit": float("nan")}, "the time limit is a positive number of seconds, got nan"),
         ({"time_limit": True}, "the time limit is a positive number of seconds, got True"),
-        ({"most_new": -1}, "most_new is a number of neurons from 0 on, got -1"),
-        ({"most_new": 1.5}, "most_new: .* whole number of neurons, got 1.5"),
-        ({"most_new": "1"}, "most_new: .* whole number of neurons, got '1'"),
+        ({"most_new": -1}, "most_new is a whole number of neurons from 0 on, got -1"),
+        ({"most_new": 1.5}, "most_new is a whole number of neurons from 0 on, got 1.5"),
+        ({"most_new": "1"}, "most_new is a whole number of neurons from 0 on, got '1'"),
     ],
 )
 def test_arguments_that_make_no_sense(word: Callable[..., Strategy], arguments: dict[str, Any], message: str) -> None:
@@ -906,7 +901,6 @@ LATE: dict[str, Callable[[], object]] = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="other errors, or none")
 @pytest.mark.parametrize("make", LATE.values(), ids=LATE)
 def test_bad_input_that_should_be_told_at_once(make: Callable[[], object]) -> None:
     with pytest.raises((RequestError, GraphError)):

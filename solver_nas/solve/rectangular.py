@@ -113,7 +113,13 @@ def _shapes(part: Part) -> tuple[tuple[int, ...], list[_Grid], IntArray] | None:
 
 def _grids(part: Part, rows: tuple[int, ...]) -> list[_Grid] | None:
     """The rectangles, if every row of each is one bucket and all of them have the same rows."""
-    if part.shared or part.balances or len(set(rows)) != len(rows) or min(rows, default=-1) < 0:
+    if (
+        part.shared
+        or part.balances
+        or part.most_new is not None
+        or len(set(rows)) != len(rows)
+        or min(rows, default=-1) < 0
+    ):
         return None
     found = []
     for rectangle in part.rectangles:
