@@ -13,11 +13,11 @@ from solver_nas.errors import GraphError, RequestError
 from solver_nas.graph import Port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from solver_nas.graph import Graph, Vertex
-    from solver_nas.labels import Labels, Shape, Tensor
+    from solver_nas.labels import Labels, Memory, Shape, Tensor
 
 Array = NDArray[Any]
 
@@ -54,7 +54,9 @@ class Model(ABC):
         arrays: Mapping[str, Array],
         moved: Mapping[str, NDArray[np.intp]],
         *,
-        forget: Container[str] = (),
+        forget: Collection[str] = (),
+        labels: Labels | None = None,
+        memory: Memory | None = None,
     ) -> None:
         """Take over a new structure and new arrays, all or nothing.
 
@@ -63,6 +65,8 @@ class Model(ABC):
             arrays: every parameter.
             moved: vertex name -> which old neuron stands at each place, -1 for a new one.
             forget: vertices that read something else than before, so that what their rules decided is void.
+            labels: of the new structure, if they are known.
+            memory: what rules have decided by looking at sizes; by default, that of the present labels.
         """
 
     @abstractmethod

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from solver_nas.explain import Explanation
     from solver_nas.frontend import Model
     from solver_nas.graph import Graph
+    from solver_nas.labels import Labels, Memory
     from solver_nas.plan import Blueprint
     from solver_nas.planning import Found, InitOf
     from solver_nas.strategies import Strategy, Utility
@@ -231,7 +232,8 @@ class _Trial:
             self._check_sizes(planned)
         memory = fork.labels.memory
         prospect = Rewiring(fork.graph, fork.labels, wiring, memory).prospect(layouts, title=self.draft.title)
-        self._enter(prospect.graph, fork.arrays, prospect.touched, moved)
+        self._enter(prospect.graph, fork.arrays, prospect.touched, moved, labels=prospect.labels)
+        memory = prospect.labels.memory
         found = explanation = None
         if prospect.gaps or layouts:
             found, explanation = self._solve(prospect, quiet=quiet)
@@ -240,7 +242,7 @@ class _Trial:
                 return None, explanation
             self._resize(found.blueprint, found.init, self.options.seed)
             self._note(prospect, found)
-        self._enter(finished(self.fork.graph), self.fork.arrays, prospect.touched)
+        self._enter(finished(self.fork.graph), self.fork.arrays, prospect.touched, memory=memory)
         self.fork.labels  # noqa: B018 - labels it, which is the check
         return found, explanation
 
@@ -267,17 +269,21 @@ class _Trial:
         arrays: Mapping[str, Array],
         touched: frozenset[str],
         moved: Mapping[str, NDArray[np.intp]] | None = None,
+        *,
+        labels: Labels | None = None,
+        memory: Memory | None = None,
     ) -> None:
         keys = {parameter.key for vertex in graph.vertices for parameter in vertex.parameters.values()}
         kept = {key: array for key, array in arrays.items() if key in keys}
-        self.fork.commit(graph, kept, moved or {}, forget=touched)
+        self.fork.commit(graph, kept, moved or {}, forget=touched, labels=labels, memory=memory)
         if moved:
             self.moves.append(moved)
 
     def _resize(self, blueprint: Blueprint, init: Initialisers, seed: int) -> None:
         fork = self.fork
         arrays = build(blueprint, fork.arrays, fork.fill_of, seed, init)
-        fork.commit(blueprint.after, arrays, blueprint.indices)
+        # The same decisions hold behind a change of sizes.
+        fork.commit(blueprint.after, arrays, blueprint.indices, memory=blueprint.memory)
         self.steps.append(blueprint)
         self.moves.append(blueprint.indices)
 

@@ -52,7 +52,8 @@ def test_every_kind_of_layer_is_in_the_table() -> None:
     assert {kind for kind in own if f"`{kind}`" not in text} == set()
 
 
-def test_the_figure_can_be_drawn(tmp_path: Path) -> None:
-    script = runpy.run_path(str(ROOT / "docs" / "examples" / "figure_flow.py"))
-    script["main"](tmp_path / "flow.svg")
-    assert (tmp_path / "flow.svg").stat().st_size > 10_000
+@pytest.mark.parametrize("name", ["flow", "structure"])
+def test_the_figures_can_be_drawn(name: str, tmp_path: Path) -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "examples" / f"figure_{name}.py"))
+    script["main"](tmp_path / "figure.svg")
+    assert (tmp_path / "figure.svg").stat().st_size > 10_000

@@ -53,7 +53,7 @@ class Widen(Local[NetworkVertex]):
         """Some neurons more."""
         room = self.most if self.widest is None else min(self.most, self.widest - place.nout)
         amount = int(rng.integers(1, room + 1))
-        return f"{place.name}: {amount} neurons more", _resized(place, amount, self.utility, rng)
+        return f"{place.name}: {_neurons(amount)} more", _resized(place, amount, self.utility, rng)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Narrow(Local[NetworkVertex]):
     def attempt(self, place: NetworkVertex, rng: np.random.Generator) -> Attempt | None:
         """Some neurons fewer."""
         amount = int(rng.integers(1, min(self.most, place.nout - 1) + 1))
-        return f"{place.name}: {amount} neurons fewer", _resized(place, -amount, self.utility, rng)
+        return f"{place.name}: {_neurons(amount)} fewer", _resized(place, -amount, self.utility, rng)
 
 
 def _resized(
@@ -84,6 +84,10 @@ def _resized(
 ) -> Callable[[], Change]:
     wish, seed = relaxed(amount, must_change=True), int(rng.integers(2**31))
     return partial(delta_nout, vertex, wish, utility=utility, on_failure="raise", seed=seed)
+
+
+def _neurons(amount: int) -> str:
+    return "1 neuron" if amount == 1 else f"{amount} neurons"
 
 
 def _layers(net: Network) -> list[NetworkVertex]:

@@ -14,7 +14,7 @@ from solver_nas.nn.state import State, frozen
 from solver_nas.rules import label
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from typing import Self
 
     from numpy.typing import NDArray
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from solver_nas.graph import Graph
     from solver_nas.labels import Labels
     from solver_nas.nn.observe import Observer
+    from solver_nas.rules import Memory
 
 
 class Editable(Model):
@@ -99,7 +100,9 @@ class Editable(Model):
         arrays: Mapping[str, Array],
         moved: Mapping[str, NDArray[np.intp]],
         *,
-        forget: Container[str] = (),
+        forget: Collection[str] = (),
+        labels: Labels | None = None,
+        memory: Memory | None = None,
     ) -> None:
         """Take over a new structure and new arrays in a single assignment."""
         observers = {
@@ -108,9 +111,10 @@ class Editable(Model):
             if name in graph
         }
         fills = {key: fill for key, fill in self._state.fills.items() if key in arrays}
-        memory = self.labels.memory.without(forget)
+        known = memory or self.labels.memory
+        gone = {name for name in known.vertices if name not in graph}
         state = self._state._replace(graph=graph, arrays=frozen(arrays), observers=observers, fills=fills)
-        self._commit(state._replace(memory=memory))
+        self._commit(state._replace(memory=known.without(gone.union(forget))), labels)
 
     def _commit(self, state: State, labels: Labels | None = None) -> None:
         """Enter a state that can be left again by `undo`."""
@@ -124,7 +128,7 @@ class Editable(Model):
     def fork(self) -> Self:
         """A network in the same state, with the same arrays, to try a change on."""
         twin = self._empty()
-        twin._enter(self._state.apart()._replace(past=()), self._labels)  # noqa: SLF001 - of its own class
+        twin._enter(self._state.apart()._replace(past=()), self.labels)  # noqa: SLF001 - of its own class
         return twin
 
     def take_over(self, fork: Model) -> None:

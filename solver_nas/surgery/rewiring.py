@@ -6,7 +6,7 @@ both equally long; then it goes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from solver_nas.errors import GraphError
@@ -46,12 +46,14 @@ class Prospect:
     Args:
         graph: with bridges.
         gaps: by name of the bridge, for those between two sizes.
+        labels: of that graph.
         touched: vertices that read something else than before.
     """
 
     graph: Graph
-    gaps: Mapping[str, Gap] = field(default_factory=dict)
-    touched: frozenset[str] = frozenset()
+    labels: Labels
+    gaps: Mapping[str, Gap]
+    touched: frozenset[str]
 
 
 class Rewiring:
@@ -102,7 +104,8 @@ class Rewiring:
             self._add(made)
         order = {vertex.name: place for place, vertex in enumerate(self._old.vertices)}
         self._vertices.sort(key=lambda vertex: order.get(vertex.name, len(order)))
-        return Prospect(Graph(self._vertices, self._wiring.outputs), self._gaps, self._touched)
+        graph = Graph(self._vertices, self._wiring.outputs)
+        return Prospect(graph, self._tape.labels(self._tensors), self._gaps, self._touched)
 
     def _add(self, vertex: Vertex) -> None:
         inputs = tuple(self._tensors[port] for port in vertex.inputs)
@@ -139,6 +142,11 @@ class Rewiring:
             return None, self._labels.tensors[Port(old.name)]
         return None
 
+    def _free(self, name: str) -> str:
+        while name in self._old or Port(name) in self._tensors:
+            name += "~"
+        return name
+
     def _fit(self, port: Port, expected: Tensor, known_as: Port | None, where: tuple[str, int], title: str) -> Port:
         tensor = self._tensors[port]
         axis = _odd_axis(tensor, expected, additional=known_as is None)
@@ -153,7 +161,7 @@ class Rewiring:
         key: tuple[object, ...] = (port, known_as) if known_as is not None else where
         if key not in self._bridges:
             size = expected.shape[axis] or 0
-            name = f"input {where[1]} of {where[0]}"
+            name = self._free(f"input {where[1]} of {where[0]}")
             made = bridge(name, port, axis - len(tensor.shape), size, f"{title}: equal sizes")
             self._gaps[name] = Gap(tensor.shape[axis] or 0, size, known_as)
             self._add(made)

@@ -71,7 +71,10 @@ def cut(graph: Graph, labels: Labels, name: str) -> tuple[Graph, str]:
     """Put a bridge between a vertex and everything that reads it; the graph and the bridge's name."""
     tensor = labels.tensors[Port(name)]
     axis = _neuron_axis(tensor, name)
-    made = bridge(f"what reads {name}", Port(name), axis - len(tensor.shape), tensor.shape[axis] or 0, "concatenation")
+    free = f"what reads {name}"
+    while free in graph:
+        free += "~"
+    made = bridge(free, Port(name), axis - len(tensor.shape), tensor.shape[axis] or 0, "concatenation")
     changed = {reader: _reading(graph.vertex(reader), {name: made.name}) for reader in graph.consumers(name)}
     vertices = [changed.get(vertex.name, vertex) for vertex in graph.vertices]
     return Graph([*vertices, made], graph.outputs), made.name
