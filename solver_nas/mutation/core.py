@@ -146,8 +146,8 @@ def mutate(net: Network, mutation: Mutation, *, seed: int) -> Report:
 
 
 @dataclass(frozen=True, init=False)
-class Every(Mutation):
-    """Tries all of its mutations, one after the other, each with its probability.
+class Composition(Mutation):
+    """Mutations made of mutations.
 
     Args:
         mutations: what is composed.
@@ -160,6 +160,10 @@ class Every(Mutation):
         """Compose mutations."""
         super().__init__(probability)
         object.__setattr__(self, "mutations", _checked(mutations))
+
+
+class Every(Composition):
+    """Tries all of its mutations, one after the other, each with its probability."""
 
     def run(self, net: Network, rng: np.random.Generator) -> Iterator[Step]:
         """Each with its probability."""
@@ -168,21 +172,8 @@ class Every(Mutation):
                 yield from mutation.run(net, rng)
 
 
-@dataclass(frozen=True, init=False)
-class OneOf(Mutation):
-    """Tries one of its mutations, chosen at random with their probabilities as weights.
-
-    Args:
-        mutations: what is composed.
-        probability: as for every mutation.
-    """
-
-    mutations: tuple[Mutation, ...] = ()
-
-    def __init__(self, *mutations: Mutation, probability: float = 1.0) -> None:
-        """Compose mutations."""
-        super().__init__(probability)
-        object.__setattr__(self, "mutations", _checked(mutations))
+class OneOf(Composition):
+    """Tries one of its mutations, chosen at random with their probabilities as weights."""
 
     def run(self, net: Network, rng: np.random.Generator) -> Iterator[Step]:
         """One of them."""
