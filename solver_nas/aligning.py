@@ -142,4 +142,5 @@ class _EditWorth(Worth):
             if known_as.vertex in step and not (bridged and known_as.vertex in self._prospect.touched):
                 moved = step[known_as.vertex]
                 vector = np.where(moved >= 0, vector[moved], 0.0)
-        return vector
+        # The neurons may stand along another axis than those that the vertex is known by, or be others by now.
+        return vector if len(vector) == self._sizes[name] else np.zeros(self._sizes[name])

@@ -30,8 +30,8 @@ class EditPlan:
     Args:
         model: the model that it was made for; untouched until `apply`.
         title: the edit in words.
-        before: a fork of the model as it was.
-        after: a fork of the model as it will be.
+        origin: a fork of the model as it was; `before` is a copy to look at.
+        result: a fork of the model as it will be; `after` is a copy to look at and to try out.
         steps: the changes of sizes on the way, in order.
         moves: where neurons stood before, by vertex, for all that happens on the way.
         added: vertices that are new.
@@ -45,8 +45,8 @@ class EditPlan:
 
     model: Model
     title: str
-    before: Model
-    after: Model
+    origin: Model
+    result: Model
     steps: tuple[Blueprint, ...]
     moves: tuple[Mapping[str, NDArray[np.intp]], ...]
     added: tuple[str, ...]
@@ -57,11 +57,21 @@ class EditPlan:
     revision: int
 
     @property
+    def before(self) -> Model:
+        """A copy of the model as it was."""
+        return self.origin.fork()
+
+    @property
+    def after(self) -> Model:
+        """A copy of the model as it will be; what happens to it does not reach the plan."""
+        return self.result.fork()
+
+    @property
     def unchanged(self) -> bool | None:
         """Whether the network will compute what it did, to rounding; `None` if that could not be found out."""
         if self.difference is None:
             return None
-        return self.difference <= self.after.precision
+        return self.difference <= self.result.precision
 
     @property
     def certificate(self) -> Certificate | None:
@@ -71,24 +81,28 @@ class EditPlan:
     @property
     def sizes(self) -> Mapping[str, tuple[int, int]]:
         """Vertex name -> (neurons before, neurons after), for vertices that were there and stay."""
-        return {name: (self.before.handle(name).nout, self.after.handle(name).nout) for name in self._common()}
+        return {name: (self.origin.handle(name).nout, self.result.handle(name).nout) for name in self._common()}
 
     @property
     def indices(self) -> Mapping[str, NDArray[np.intp]]:
         """Vertex name -> old index of every neuron that it will have, -1 for a new one."""
         found = {}
         for name in self._common():
-            index = np.arange(self.before.handle(name).nout)
+            index = np.arange(self.origin.handle(name).nout)
             for step in self.moves:
                 if name in step:
                     index = np.where(step[name] >= 0, index[step[name]], -1)
+            size = self.result.handle(name).nout
+            if len(index) != size:
+                # Another axis is the one of its neurons now.
+                index = np.full(size, -1)
             index.flags.writeable = False
             found[name] = index
         return found
 
     def _common(self) -> list[str]:
         gone = {*self.removed, *self.added}
-        return [name for name in self.after.graph.order if name in self.before.graph and name not in gone]
+        return [name for name in self.result.graph.order if name in self.origin.graph and name not in gone]
 
     @property
     def empty(self) -> bool:
@@ -101,7 +115,7 @@ class EditPlan:
         Raises:
             PlanError: something does not agree; the message says what.
         """
-        graph, arrays = self.after.graph, self.after.arrays
+        graph, arrays = self.result.graph, self.result.arrays
         try:
             label(graph)
         except RuleError as error:
@@ -123,7 +137,7 @@ class EditPlan:
                 raise PlanError(f"the neurons kept are worth {kept}, the certificate says {stated}")
 
     def _check_start(self) -> None:
-        graph, was = self.model.graph, self.before
+        graph, was = self.model.graph, self.origin
         same = (
             graph.revision == self.revision
             and graph.vertices == was.graph.vertices
@@ -142,7 +156,7 @@ class EditPlan:
         """
         self._check_start()
         self.check()
-        self.model.take_over(self.after)
+        self.model.take_over(self.result)
         return Change(self.model, self)
 
     def follow(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -157,11 +171,11 @@ class EditPlan:
         result = dict(arrays)
         for step in self.steps:
             result = follow(step, result)
-        return {key: array for key, array in result.items() if key in self.after.arrays}
+        return {key: array for key, array in result.items() if key in self.result.arrays}
 
     def _sized(self, name: str) -> str:
         """A vertex with its size, where it is new."""
-        return f"{name} ({self.after.handle(name).nout} neurons)" if name in self.added else name
+        return f"{name} ({self.result.handle(name).nout} neurons)" if name in self.added else name
 
     def __str__(self) -> str:
         """What comes, what goes, which sizes change, and whether the network computes what it did."""

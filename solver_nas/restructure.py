@@ -8,11 +8,13 @@ import numpy as np
 
 from solver_nas.aligning import EditAsk, Origin, aligned
 from solver_nas.apply import build
+from solver_nas.asking import Worth
 from solver_nas.edit_plan import EditPlan
 from solver_nas.errors import GraphError, ImpossibleError, LayerError, RequestError, RuleError, TimeLimitError
 from solver_nas.frontend import Handle
 from solver_nas.graph import Port
-from solver_nas.planning import initialisers, pursue
+from solver_nas.planning import check_seed, initialisers, pursue
+from solver_nas.strategies import check_seconds
 from solver_nas.surgery import (
     Rewiring,
     UntrackedError,
@@ -96,7 +98,17 @@ class Draft:
         """
         if not callable(factory):
             raise GraphError(f"{self.title}: expected a function that makes a vertex from a vertex, got {factory!r}")
+        vertices = [self.graph.vertex(name) for name in self._known]
+        arrays, outputs = dict(self.fork.arrays), self.graph.outputs
         made = factory(*(self.fork.handle(name) for name in names))
+        same = self.graph.outputs == outputs and all(
+            vertex.name in self.graph and self.graph.vertex(vertex.name) == vertex for vertex in vertices
+        )
+        if not same or any(self.fork.arrays.get(key) is not array for key, array in arrays.items()):
+            raise GraphError(
+                f"{self.title}: the function has changed what was there already; it may add vertices behind those "
+                f"that it is called with, other edits come before or afterwards"
+            )
         if not isinstance(made, Handle):
             raise GraphError(f"{self.title}: the function returned {made!r}; it has to return the new vertex")
         if made.model is not self.fork:
@@ -123,6 +135,11 @@ class Draft:
         """
         if options.align not in ("increase", "decrease", "both", "none"):
             raise RequestError(f"align is 'increase', 'decrease', 'both' or 'none', got {options.align!r}")
+        # Said now, whether or not there will be anything to solve.
+        check_seconds(options.time_limit)
+        check_seed(options.seed)
+        initialisers(options.init, {}, self.model)
+        Worth(self.model, options.utility)
         trial = _Trial(self, options)
         if wiring is None:
             return self._finished(trial, None, options), None

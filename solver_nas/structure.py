@@ -144,6 +144,8 @@ def insert(
     readers = _readers(model, vertex, where)
     new = draft.make(factory, (name,))
     graph = draft.graph
+    if name not in graph.ancestors(new):
+        raise GraphError(f"{draft.title}: the function returned {new!r}, which is not computed from {name!r}")
     wiring = behind(graph, name, Port(new), readers)
     if where == "all":
         outputs = tuple(Port(new) if port.vertex == name else port for port in graph.outputs)

@@ -44,6 +44,10 @@ ACTIVATIONS: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
+def _known(name: object) -> bool:
+    return isinstance(name, str) and name in ACTIVATIONS
+
+
 def activate(name: str, x: Any) -> Any:
     """Apply an activation by name.
 
@@ -55,7 +59,7 @@ def activate(name: str, x: Any) -> Any:
 
 def function(name: str) -> Callable[[Any], Any]:
     """The activation of that name, or an error that lists them."""
-    if name not in ACTIVATIONS:
+    if not _known(name):
         raise LayerError(f"no activation {name!r}; there are {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]
 

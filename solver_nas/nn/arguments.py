@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,8 +10,6 @@ import numpy as np
 from solver_nas.errors import LayerError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from solver_nas.nn.vertex import NetworkVertex
 
 
@@ -32,7 +31,7 @@ def positive(layer: str, what: str, value: object, *, least: int = 1) -> int:
 
 def per_axis(layer: str, what: str, value: int | Sequence[int], rank: int, *, least: int = 1) -> tuple[int, ...]:
     """One integer for all spatial axes, or one for each."""
-    values = (value,) * rank if isinstance(value, int | np.integer) else tuple(value)
+    values: tuple[object, ...] = tuple(value) if isinstance(value, Sequence) else (value,) * rank
     if len(values) != rank:
         raise LayerError(f"{layer}: {what} is one integer or {rank} of them, one per spatial axis, got {value!r}")
     return tuple(positive(layer, what, item, least=least) for item in values)

@@ -313,8 +313,8 @@ class Network(Editable):
             seed: for the batch.
 
         Returns:
-            The largest difference, relative to the largest output of this network; infinite if shapes differ,
-            `None` if no batch could be made up.
+            The largest difference of an output, relative to the largest value of that output, over samples of
+            several spreads; infinite if shapes differ, `None` if no batch could be made up.
         """
         from solver_nas.nn.probe import difference
 
@@ -324,7 +324,9 @@ class Network(Editable):
     @property
     def precision(self) -> float:
         """Outputs that differ by less, relative to the largest, are equal but for rounding."""
-        return float(np.finfo(self.dtype).eps ** (2 / 3))
+        from solver_nas.nn.probe import rounding
+
+        return rounding(self)
 
     def default_utility(self, handle: Handle) -> NDArray[np.float64] | float:
         """What neurons are worth by default: see `solver_nas.nn.default_utility`."""

@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from solver_nas.frontend import Array
     from solver_nas.nn.network import Network
 
-_SAMPLES = 2
+_SAMPLES = 3  # of every spread
+_SPREADS = (1.0, 10.0, 100.0)  # some neurons stay silent for small numbers, others say the same to all large ones
 _LENGTH = 8  # of an axis whose size is not known
+_ROUNDING = 2**12  # units in the last place by which equal outputs may differ, relative to the largest
 
 
-def batch(net: Network, seed: int) -> dict[str, Array] | None:
-    """Normal numbers of the inputs' shapes, and token numbers where tokens are read; `None` without outputs."""
-    rng = np.random.default_rng(seed)
+def batch(net: Network, spread: float, rng: np.random.Generator) -> dict[str, Array]:
+    """Normal numbers of the inputs' shapes, and token numbers where tokens are read."""
     found: dict[str, Array] = {}
     for vertex in net.inputs:
         shape = (_SAMPLES, *(size or _LENGTH for size in vertex.shape[1:]))
@@ -26,38 +27,52 @@ def batch(net: Network, seed: int) -> dict[str, Array] | None:
         if tables:
             found[vertex.name] = rng.integers(0, min(map(len, tables)), shape)
         else:
-            found[vertex.name] = rng.normal(size=shape).astype(net.dtype)
-    return found if len(net) > len(found) else None
+            found[vertex.name] = rng.normal(0.0, spread, shape).astype(net.dtype)
+    return found
 
 
 def difference(before: Network, after: Network, seed: int) -> float | None:
-    """The largest difference between two networks' outputs, relative to the largest output.
+    """The largest difference between two networks' outputs, each relative to the largest value of that output.
 
     Returns:
-        Infinity if the outputs have other shapes or numbers that are not finite; `None` if the first
-        network cannot compute what is made up here.
+        Infinity if the outputs have other shapes, or numbers that are not finite and differ; `None` if the
+        first network cannot compute what is made up here, or the second has other inputs.
 
     Raises:
         LayerError: the first network computes it, the second cannot.
     """
-    given = batch(before, seed)
-    if given is None:
+    rng = np.random.default_rng(seed)
+    names = [vertex.name for vertex in before.inputs]
+    if len(before) == len(names) or sorted(names) != sorted(vertex.name for vertex in after.inputs):
         return None
-    with np.errstate(all="ignore"):
-        try:
-            old = before(*given.values())
-        except (LayerError, TypeError, ValueError):
-            return None
-        new = after(*(given[vertex.name] for vertex in after.inputs))
-    pairs = list(zip(_tuple(old), _tuple(new), strict=False))
-    if len(_tuple(old)) != len(_tuple(new)) or any(np.shape(a) != np.shape(b) for a, b in pairs):
+    worst = 0.0
+    for spread in _SPREADS:
+        given = batch(before, spread, rng)
+        with np.errstate(all="ignore"):
+            try:
+                old = _tuple(before(*given.values()))
+            except (LayerError, TypeError, ValueError):
+                return None
+            new = _tuple(after(*(given[vertex.name] for vertex in after.inputs)))
+        if [a.shape for a in old] != [b.shape for b in new]:
+            return float("inf")
+        worst = max([worst, *(_apart(a, b) for a, b in zip(old, new, strict=True))])
+    return worst
+
+
+def rounding(net: Network) -> float:
+    """How far outputs may be apart, relative to the largest, that are equal but for rounding."""
+    return float(np.finfo(net.dtype).eps) * _ROUNDING
+
+
+def _apart(one: Array, other: Array) -> float:
+    there = np.isfinite(one)
+    # What is infinite or undefined has to be so alike.
+    if not np.array_equal(np.where(there, 0, one), np.where(np.isfinite(other), 0, other), equal_nan=True):
         return float("inf")
-    # What is infinite or undefined in both, and alike, is no difference.
-    if any(not np.array_equal(np.isfinite(a), np.isfinite(b)) for a, b in pairs):
-        return float("inf")
-    apart = max((float(np.abs(np.where(np.isfinite(a), a - b, 0)).max(initial=0)) for a, b in pairs), default=0.0)
-    scale = max((float(np.abs(a[np.isfinite(a)]).max(initial=0)) for a, _ in pairs), default=0.0)
-    return apart / max(scale, 1e-300) if apart else 0.0
+    scale = float(np.abs(one[there]).max(initial=0))
+    largest = float(np.abs(one[there] - other[there]).max(initial=0))
+    return largest / max(scale, np.finfo(np.float64).tiny) if largest else 0.0
 
 
 def _tuple(value: object) -> tuple[Array, ...]:

@@ -156,6 +156,8 @@ def _split(
     """
     key = scope.key("rows")
     level = levels[depth]
+    if level.shape[depth] != prod(sizes):
+        raise scope.fail(f"an axis of {level.shape[depth]} neurons cannot be split into {tuple(sizes)}")
     cells = level.reshape(*level.shape[:depth], *sizes)
     # Trailing axes along which nothing differs are ordinary axes again, as in (C * 7 * 7) -> (C, 7, 7).
     if held:
