@@ -71,8 +71,12 @@ def _apart(one: Array, other: Array) -> float:
     if not np.array_equal(np.where(there, 0, one), np.where(np.isfinite(other), 0, other), equal_nan=True):
         return float("inf")
     scale = float(np.abs(one[there]).max(initial=0))
-    largest = float(np.abs(one[there] - other[there]).max(initial=0))
-    return largest / max(scale, np.finfo(np.float64).tiny) if largest else 0.0
+    with np.errstate(all="ignore"):
+        largest = float(np.abs(one[there] - other[there]).max(initial=0))
+    if not largest:
+        return 0.0
+    # An output that was zero throughout has no scale to measure it by.
+    return largest / scale if scale > np.finfo(np.float32).tiny else float("inf")
 
 
 def _tuple(value: object) -> tuple[Array, ...]:
