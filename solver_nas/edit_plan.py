@@ -11,6 +11,7 @@ from solver_nas.apply import follow
 from solver_nas.change import Change, size_table
 from solver_nas.errors import PlanError, RuleError
 from solver_nas.rules import label
+from solver_nas.weights import recentred
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -171,7 +172,9 @@ class EditPlan:
         result = dict(arrays)
         for step in self.steps:
             result = follow(step, result)
-        return {key: array for key, array in result.items() if key in self.result.arrays}
+        kept = {key: array for key, array in result.items() if key in self.result.arrays}
+        # Only a window changes its shape without a change of sizes.
+        return {key: recentred(array, self.result.arrays[key].shape) for key, array in kept.items()}
 
     def _sized(self, name: str) -> str:
         """A vertex with its size, where it is new."""

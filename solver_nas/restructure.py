@@ -100,7 +100,14 @@ class Draft:
             raise GraphError(f"{self.title}: expected a function that makes a vertex from a vertex, got {factory!r}")
         vertices = [self.graph.vertex(name) for name in self._known]
         arrays, outputs = dict(self.fork.arrays), self.graph.outputs
-        made = factory(*(self.fork.handle(name) for name in names))
+        with self.model.transaction():
+            revision = self.model.graph.revision
+            made = factory(*(self.fork.handle(name) for name in names))
+            if self.model.graph.revision != revision:
+                raise GraphError(
+                    f"{self.title}: the function has added to the network itself; build on the vertex that it is "
+                    f"called with, and reach others through it: v.model['name']"
+                )
         same = self.graph.outputs == outputs and all(
             vertex.name in self.graph and self.graph.vertex(vertex.name) == vertex for vertex in vertices
         )

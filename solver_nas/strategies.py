@@ -237,7 +237,9 @@ def log_changes(level: int | str = logging.INFO) -> Strategy:
 
 
 def validate(check: Callable[[Any], object]) -> Strategy:
-    """A call-back that looks at the changed model; the change is taken back if it raises or returns `False`.
+    """A call-back that looks at the changed model; the change is taken back if it raises or returns something false.
+
+    A check that returns `None` says nothing against the change.
 
     Args:
         check: called with the model.
@@ -246,7 +248,8 @@ def validate(check: Callable[[Any], object]) -> Strategy:
         raise RequestError(f"a check is a function of the changed model, got {check!r}")
 
     def callback(change: Any) -> None:
-        if check(change.model) is False:
+        answer = check(change.model)
+        if answer is not None and not answer:
             raise RequestError("the changed model did not pass the check of the strategy and was taken back")
 
     return after(callback)

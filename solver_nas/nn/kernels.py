@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from solver_nas.errors import LayerError
 from solver_nas.graph import Parameter
 from solver_nas.nn.arguments import per_axis, title
 from solver_nas.nn.windows import window
+from solver_nas.weights import recentred
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +55,7 @@ def resize_kernel(
         attributes["kernel"] = sizes
     else:
         weight = parameters["weight"]
-        made = _recut(arrays[weight.key], cuts)
+        made = recentred(arrays[weight.key], (*weight.shape[:2], *sizes))
         arrays[weight.key] = made
         parameters["weight"] = Parameter(weight.key, made.shape)
     changed = replace(vertex, attributes=attributes, parameters=parameters)
@@ -110,13 +109,3 @@ def _padding(
             f"give another one with padding=..."
         )
     return found
-
-
-def _recut(weight: np.ndarray[Any, Any], cuts: Sequence[tuple[int, int]]) -> np.ndarray[Any, Any]:
-    """Cut elements off the window at both ends, or add zeros there."""
-    inner: tuple[Any, ...] = (
-        ...,
-        *(slice(max(a, 0), size - max(b, 0)) for size, (a, b) in zip(weight.shape[2:], cuts, strict=True)),
-    )
-    widths = [(0, 0), (0, 0), *((max(-first, 0), max(-last, 0)) for first, last in cuts)]
-    return np.pad(weight[inner], widths)

@@ -35,11 +35,16 @@ def solve(problem: Problem, *, time_limit: float = TIME_LIMIT, seed: int = 0) ->
     deadline = time.perf_counter() + time_limit
     kept, new = [0] * len(problem.buckets), [0] * len(problem.slots)
     status, deviation, slack = Status.OPTIMAL, 0, 0.0
-    for part in parts(problem):
+    found_parts = parts(problem)
+    hard = sum(not part.single for part in found_parts)
+    for part in found_parts:
         if part.single:
             found = solve_single(part.buckets[0], part.sizes, part.wishes, part.most_new)
         else:
-            found = solve_rectangular(part) or solve_counts(part, deadline, seed)
+            # What one part does not need is left for the others; none can use up all of it.
+            now = time.perf_counter()
+            share, hard = now + max(deadline - now, 0.0) / hard, hard - 1
+            found = solve_rectangular(part) or solve_counts(part, share, seed)
         if found.status in (Status.INFEASIBLE, Status.UNKNOWN):
             return found
         for number, count in zip(part.numbers, found.kept, strict=True):

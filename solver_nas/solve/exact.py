@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from solver_nas.solve.model import Window
     from solver_nas.solve.parts import Part
 
+_TIES = 0.25  # of the time that is left, for deciding among selections of equal worth
 _WEIGHT_LIMIT = 2**52  # combined objectives stay exact in float64 below this
 
 
@@ -108,6 +109,8 @@ def _best(part: Part, windows: list[Window] | None, missed: _Deviation, deadline
         return Counts(status)
     if status is Status.OPTIMAL:
         counts.model.add(worth.total >= best)
+        # Ties are broken as far as that is quick: the selection is proven best already.
+        search.deadline -= (1 - _TIES) * max(search.deadline - time.perf_counter(), 0.0)
         for objective in _tie_breaks(counts):
             if not _break_ties(search, worth, objective, best):
                 break

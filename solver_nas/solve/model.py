@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -155,6 +156,8 @@ class Search:
         # One worker is deterministic; these models are small enough that more would not pay.
         self.solver.parameters.num_workers = 1
         self.solver.parameters.random_seed = seed % 2**31
+        # Its own handler would swallow Ctrl-C, and leave none behind that Python knows of.
+        self.solver.parameters.catch_sigint_signal = False
         # Mostly the present sizes are a solution already.
         self.kept = [
             min(high, len(b.classes)) for b, (_, high) in zip(counts.part.buckets, counts.windows, strict=True)
@@ -169,14 +172,38 @@ class Search:
         pairs = [*zip(self.counts.kept, self.kept, strict=True), *zip(self.counts.new, self.new, strict=True)]
         for variable, value in pairs:
             self.model.add_hint(variable, value)
-        status = _STATUS[self.solver.solve(self.model)]
+        status = _STATUS[_interruptible(self.solver, self.model)]
         if status in (Status.OPTIMAL, Status.FEASIBLE):
             self.kept = [int(self.solver.value(variable)) for variable in self.counts.kept]
             self.new = [int(self.solver.value(variable)) for variable in self.counts.new]
         return status
 
 
-_STATUS = {
+def _interruptible(solver: cp_model.CpSolver, model: cp_model.CpModel) -> object:
+    """Solve in a thread of its own, so that Ctrl-C reaches this one at once; then the search is stopped first."""
+    answer: list[object] = []
+    # Not `Thread.join`, which takes a thread for dead once it has been interrupted.
+    done = threading.Event()
+
+    def work() -> None:
+        try:
+            answer.append(solver.solve(model))
+        finally:
+            done.set()
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    try:
+        done.wait()
+    except BaseException:
+        solver.stop_search()
+        done.wait()
+        worker.join()
+        raise
+    return answer[0]
+
+
+_STATUS: Mapping[object, Status] = {
     cp_model.OPTIMAL: Status.OPTIMAL,
     cp_model.FEASIBLE: Status.FEASIBLE,
     cp_model.INFEASIBLE: Status.INFEASIBLE,
