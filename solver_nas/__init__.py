@@ -48,3 +48,8 @@ __all__ = [
     "stack",
     "strategies",
 ]
+
+
+def __dir__() -> list[str]:
+    """What is meant to be used from here, for completion."""
+    return [*__all__, "nn", "errors", "mutation"]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Moved: TypeAlias = Mapping[str, NDArray[np.intp]]
 
-Align = Literal["increase", "decrease", "both", "none"]
+Align = Literal["increase", "decrease", "both", "new", "none"]
 
 
 class Origin(NamedTuple):
@@ -58,6 +58,8 @@ def aligned(there: int, expected: int, align: Align) -> int:
             return min(there, expected)
         case "both":
             return -(-(there + expected) // 2)
+        case "new":
+            return there
         case "none":
             return expected
 

@@ -204,7 +204,9 @@ def _pairs(request: object, delta: object) -> list[tuple[Handle, object]]:
             raise RequestError(f"by how much should {request.name!r} change? Give a number of neurons")
         return [(request, delta)]
     if delta is not None:
-        raise RequestError("a delta goes with a single vertex; for several, give a mapping from vertices to deltas")
+        raise RequestError(
+            f"a delta goes with a single vertex such as net['hidden'], got {request!r}; for several, give a mapping"
+        )
     pairs = list(request.items()) if isinstance(request, Mapping) else request
     if not isinstance(pairs, Iterable) or isinstance(pairs, Model | str):
         raise RequestError(f"expected a vertex, or a mapping from vertices to deltas, got {request!r}")

@@ -42,6 +42,7 @@ class EditPlan:
             to the largest output; infinite if their shapes differ, `None` if no batch could be made up.
         notes: what the caller should know.
         revision: of the graph that it starts from.
+        warning: what is said when it is carried out; empty for nothing.
     """
 
     model: Model
@@ -56,6 +57,7 @@ class EditPlan:
     difference: float | None
     notes: tuple[str, ...]
     revision: int
+    warning: str
 
     @property
     def before(self) -> Model:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import numpy as np
 
-from solver_nas.aligning import EditAsk, Origin, aligned
+from solver_nas.aligning import Align, EditAsk, Origin, aligned
 from solver_nas.apply import build
 from solver_nas.asking import Worth
 from solver_nas.edit_plan import EditPlan
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from solver_nas.aligning import Align
     from solver_nas.explain import Explanation
     from solver_nas.frontend import Model
     from solver_nas.graph import Graph
@@ -140,8 +140,9 @@ class Draft:
             wiring: what is to be read by whom; `None` if only vertices themselves were changed.
             options: arguments of the caller.
         """
-        if options.align not in ("increase", "decrease", "both", "none"):
-            raise RequestError(f"align is 'increase', 'decrease', 'both' or 'none', got {options.align!r}")
+        if options.align not in get_args(Align):
+            known = ", ".join(map(repr, get_args(Align)))
+            raise RequestError(f"align is one of {known}, got {options.align!r}")
         # Said now, whether or not there will be anything to solve.
         check_seconds(options.time_limit)
         check_seed(options.seed)
@@ -181,9 +182,22 @@ class Draft:
             difference,
             (*trial.notes, *(() if found is None else found.notes)),
             self._revision,
+            "",
         )
         plan.check()
-        return plan
+        return replace(plan, warning=self._warning(plan, options)) if trial.missed else plan
+
+    def _warning(self, plan: EditPlan, options: Options) -> str:
+        """What is lost since sizes could not be increased as they should."""
+        if options.align != "increase":
+            return ""
+        lost = [
+            f"{name} keeps {int((index >= 0).sum())} of {plan.sizes[name][0]} neurons"
+            for name, index in plan.indices.items()
+            if (index >= 0).sum() < plan.sizes[name][0]
+        ]
+        way_out = "net.undo() takes this back, align='none' or strategies.exact() refuse it"
+        return f"{self.title}: sizes could not be increased; {', '.join(lost)}; {way_out}" if lost else ""
 
     @property
     def origin(self) -> Origin:
@@ -200,7 +214,7 @@ class _Trial:
         self.steps: list[Blueprint] = []
         self.moves: list[Mapping[str, NDArray[np.intp]]] = []
         self.notes: list[str] = []
-        self.stuck = False
+        self.stuck = self.missed = False
 
     def run(self, wiring: Wiring) -> tuple[Found | None, Explanation | None]:
         """Follow the neurons of concatenations through the edit; where that does not work, only their number."""
@@ -329,6 +343,7 @@ class _Trial:
             _, size = found.blueprint.sizes[name]
             wanted = aligned(gap.there, gap.expected, self.options.align)
             if size != wanted:
+                self.missed = self.missed or size < wanted
                 self.notes.append(
                     f"sizes {gap.there} and {gap.expected} were aligned at {size}, as {wanted} is impossible"
                 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Callable, Iterable, Sequence
-from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, cast
 
 from solver_nas.change import Change, carry_out
-from solver_nas.errors import GraphError, ImpossibleError, PlanError, RequestError, RuleError
+from solver_nas.edit_plan import EditPlan
+from solver_nas.errors import GraphError, ImpossibleError, PlanError, RelaxedWarning, RequestError, RuleError
 from solver_nas.frontend import Handle, owner
 from solver_nas.graph import Port
 from solver_nas.nn.activations import set_activation
@@ -19,7 +22,6 @@ from solver_nas.surgery import Wiring, behind, stacks, with_edge, without, witho
 
 if TYPE_CHECKING:
     from solver_nas.aligning import Align
-    from solver_nas.edit_plan import EditPlan
     from solver_nas.explain import Explanation
     from solver_nas.frontend import Model
     from solver_nas.planning import InitOf, OnFailure
@@ -43,30 +45,40 @@ class Outcome:
         self.model, (self.plan, self.explanation), self.callbacks = model, made, callbacks
 
 
-class Verb(Generic[P]):
+class Verb(Protocol[P]):
     """A verb that changes the structure: call it to do it, call its `plan` to see first what it would do."""
-
-    def __init__(self, work_out: Callable[P, Outcome]) -> None:
-        """Wrap the function that works the edit out."""
-        self._work_out = work_out
-        update_wrapper(self, work_out)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Change:
         """Make the edit: all of it, or nothing."""
-        made = self._work_out(*args, **kwargs)
-        return carry_out(made.model, made.plan, made.explanation, made.callbacks)
 
     def plan(self, *args: P.args, **kwargs: P.kwargs) -> EditPlan:
-        """A dry run: the plan for the edit; nothing is changed until `plan.apply()`.
+        """A dry run: the plan for the edit; nothing is changed until `plan.apply()`."""
 
-        Raises:
-            ImpossibleError: the edit is impossible, whatever the strategy says of that.
-        """
-        made = self._work_out(*args, **kwargs)
+
+def verb(work_out: Callable[P, Outcome]) -> Verb[P]:
+    """Make a verb of a function that works an edit out; help and signature are those of the function."""
+
+    @wraps(work_out)
+    def do(*args: P.args, **kwargs: P.kwargs) -> Change:
+        made = work_out(*args, **kwargs)
+        if made.plan is not None and made.plan.warning:
+            warnings.warn(RelaxedWarning(made.plan.warning), stacklevel=2)
+        return carry_out(made.model, made.plan, made.explanation, made.callbacks)
+
+    @wraps(work_out)
+    def plan(*args: P.args, **kwargs: P.kwargs) -> EditPlan:
+        made = work_out(*args, **kwargs)
         if made.plan is None:
             assert made.explanation is not None, "keeping everything is explained"
             raise impossible(made.explanation)
         return made.plan
+
+    # What is returned is shown as it is, not as what both are made from.
+    for function, answer in ((do, Change), (plan, EditPlan)):
+        shown = inspect.signature(work_out).replace(return_annotation=answer)
+        setattr(function, "__signature__", shown)  # noqa: B010 - `inspect` reads it, no type knows it
+    do.plan = plan  # type: ignore[attr-defined]  # a function with a second way of calling it
+    return cast("Verb[P]", do)
 
 
 def _options(
@@ -81,13 +93,13 @@ def _options(
     return Options(utility, strategy_of(on_failure, strategy, ("raise", "keep")), time_limit, seed, init, align)
 
 
-@Verb
+@verb
 def insert(
     vertex: Handle,
     factory: Factory,
     where: Literal["all"] | Handle | Iterable[Handle] = "all",
     *,
-    align: Align = "increase",
+    align: Align = "new",
     utility: Utility | None = None,
     on_failure: OnFailure = "raise",
     strategy: Strategy | None = None,
@@ -106,9 +118,9 @@ def insert(
             the network, so that nothing has happened if it fails.
         where: which readers of the vertex read the new one instead: `"all"` (then the new vertex is also an
             output of the network if the old one was), or some of them.
-        align: if the new vertex has another size than its readers expect: `"increase"` the smaller side,
-            `"decrease"` the larger one, or meet in between (`"both"`); where that is impossible, the nearest
-            size. `"none"`: refuse.
+        align: if the new vertex has another size than its readers expect: take that of the `"new"` vertex,
+            `"increase"` the smaller side, `"decrease"` the larger one, or meet in between (`"both"`); where that
+            is impossible, the nearest size. `"none"`: refuse.
         utility: what neurons are worth, as for `delta_nout`.
         on_failure: if sizes cannot be aligned: `"raise"`, or `"keep"` everything and return a false `Change`.
         strategy: more than a word can say, see `solver_nas.strategies`.
@@ -170,7 +182,7 @@ def _readers(model: Model, vertex: Handle, where: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(handle.name for handle in chosen))
 
 
-@Verb
+@verb
 def remove(
     vertex: Handle,
     *,
@@ -227,7 +239,7 @@ def remove(
     return Outcome(model, draft.plan(wiring, options), options.strategy.callbacks)
 
 
-@Verb
+@verb
 def create_edge(
     source: Handle,
     target: Handle,
@@ -289,7 +301,7 @@ def _same_model(source: Handle, target: Handle) -> Model:
     return model
 
 
-@Verb
+@verb
 def remove_edge(
     source: Handle,
     target: Handle,
@@ -328,12 +340,12 @@ def remove_edge(
     return Outcome(model, draft.plan(wiring, options), options.strategy.callbacks)
 
 
-@Verb
+@verb
 def replace(
     vertex: Handle,
     factory: Factory,
     *,
-    align: Align = "increase",
+    align: Align = "new",
     utility: Utility | None = None,
     on_failure: OnFailure = "raise",
     strategy: Strategy | None = None,
@@ -388,7 +400,7 @@ def replace(
     return Outcome(model, draft.plan(wiring, options), options.strategy.callbacks)
 
 
-@Verb
+@verb
 def change_kernel_size(
     vertex: Handle,
     change: int | Sequence[int],
@@ -420,7 +432,7 @@ def change_kernel_size(
     return _edited(model, f"change the window of {name}", lambda fork: resize_kernel(fork, name, change, padding))
 
 
-@Verb
+@verb
 def change_activation(vertex: Handle, activation: str) -> Outcome:
     """Let a layer use another activation.
 

@@ -810,6 +810,7 @@ def test_a_removal_that_does_not_fit_exactly() -> None:
     assert np.array_equal(net["second"].op.weight, narrow()["second"].op.weight[:, [1, 3, 4]])
 
 
+@pytest.mark.filterwarnings("ignore:.*sizes could not be increased")
 def test_an_edge_with_a_limit_of_new_neurons() -> None:
     """Summands of four and six neurons: the smaller one grows, unless it may not."""
 

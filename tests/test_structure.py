@@ -1,6 +1,7 @@
 """The verbs that change the structure: what they do, what they refuse, and that nothing is ever left half-done."""
 
 import copy
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 
 from solver_nas import (
+    Change,
+    EditPlan,
     Network,
     affected_by,
     change_activation,
@@ -26,7 +29,8 @@ from solver_nas import (
     restructure,
     strategies,
 )
-from solver_nas.errors import GraphError, ImpossibleError, LayerError, PlanError, RequestError
+from solver_nas.errors import GraphError, ImpossibleError, LayerError, PlanError, RelaxedWarning, RequestError
+from solver_nas.mutation import AddEdge, Every, InsertLayer, Narrow, Widen, mutate
 from solver_nas.nn.vertex import NetworkVertex
 from solver_nas.surgery import rewiring, stacking
 
@@ -370,6 +374,71 @@ def test_sizes_are_aligned_as_preferred(align: Any, size: int) -> None:
     assert change.plan.certificate.deviation == 0
 
 
+@pytest.mark.parametrize(("units", "align", "size"), [(8, "new", 8), (3, "new", 3), (3, "increase", 6)])
+def test_what_replaces_a_layer_has_the_size_that_it_was_given(units: int, align: Any, size: int) -> None:
+    net = Network(seed=1)
+    x = nn.dense(net.input("in", 3), 6, name="x")
+    net.output(nn.dense(x, 4, name="out"))
+    weight = net["out"].op.weight
+    replace(x, lambda v: nn.dense(v, units), align=align)
+    assert (net["x"].nout, net["out"].nin) == (size, (size,))
+    kept = min(size, 6)
+    assert {tuple(column) for column in net["out"].op.weight[:, :kept].T} <= {tuple(c) for c in weight.T}
+
+
+def test_neurons_that_are_lost_since_sizes_cannot_grow_are_told() -> None:
+    net = Network(seed=1)
+    image = net.input("in", 2)
+    stem = nn.dense(image, 6, name="stem")
+    net.output(nn.add([stem, nn.dense(stem, 6, name="branch")], name="sum"))
+    plan = remove.plan(stem)
+    assert "sizes 2 and 6 were aligned at 2, as 6 is impossible" in str(plan)
+    with pytest.warns(RelaxedWarning, match=r"sizes could not be increased; .*branch keeps 2 of 6 neurons.*net.undo"):
+        remove(stem)
+    net.undo()
+    with pytest.raises(ImpossibleError):
+        remove(stem, strategy=strategies.exact())
+
+
+def test_an_optimiser_follows_windows_and_mutations() -> None:
+    net = images()
+    adam = nn.Adam(0.01)
+    nn.fit(net, BATCH, np.zeros((3, 2)), optimizer=adam, steps=2)
+    moments = adam.state["c.weight"].moments[0]
+    adam.follow(change_kernel_size(net["c"], (2, -2)))
+    np.testing.assert_array_equal(adam.state["c.weight"].moments[0][:, :, 1:-1], moments[:, :, :, 1:-1])
+    for plan in mutate(net, Every(Widen(), InsertLayer(), AddEdge(), Narrow()), seed=3).plans:
+        adam.follow(plan)
+    nn.fit(net, BATCH, np.zeros((3, 2)), optimizer=adam, steps=2)
+
+
+def test_verbs_tell_their_arguments() -> None:
+    shown = inspect.signature(remove)
+    assert list(shown.parameters)[:3] == ["vertex", "reconnect", "align"]
+    assert shown.return_annotation is Change
+    assert inspect.signature(remove.plan).return_annotation is EditPlan
+    assert remove.__doc__ is not None
+    assert remove.__doc__.startswith("Remove a vertex")
+
+
+def test_an_edge_that_runs_through_something_else_is_hinted_at() -> None:
+    net = images()
+    create_edge(net["norm"], net["added"], entry="zero")
+    with pytest.raises(GraphError, match="of these, 'b', 'scale_1' read 'norm'"):
+        remove_edge(net["norm"], net["added"])
+    before = net(BATCH)
+    remove(net["scale_1"], reconnect="none")
+    np.testing.assert_allclose(net(BATCH), before)
+
+
+def test_a_factory_that_builds_on_the_network_itself_leaves_no_trace() -> None:
+    net = images()
+    before = everything(net)
+    with pytest.raises(GraphError, match="has added to the network itself"):
+        insert(net["c"], lambda v: nn.conv(net["a"], v.nout, 1))
+    assert everything(net) == before
+
+
 def test_the_neurons_worth_most_stay() -> None:
     net = Network(seed=1)
     x = nn.dense(net.input("in", 3), 2, name="x")
@@ -488,7 +557,11 @@ def test_edges_that_cannot_be() -> None:
         "entry is 'plain' or 'zero', got 'half'",
         lambda net: create_edge(net["c"], net["added"], entry="half"),  # type: ignore[arg-type]
     )
-    refused(RequestError, "align is 'increase'", lambda net: create_edge(net["c"], net["added"], align="up"))  # type: ignore[arg-type]
+    refused(
+        RequestError,
+        "align is one of 'increase', 'decrease'",
+        lambda net: create_edge(net["c"], net["added"], align="up"),  # type: ignore[arg-type]
+    )
     refused(RequestError, "reconnect is 'all' or 'none'", lambda net: remove(net["b"], reconnect="some"))  # type: ignore[arg-type]
 
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
-from solver_nas.change import Change
-from solver_nas.errors import ImpossibleError, RequestError, SolverNasError
+from solver_nas.change import Change, Planned
+from solver_nas.errors import ImpossibleError, RelaxedWarning, RequestError, SolverNasError
+from solver_nas.nn.network import Network
+from solver_nas.planning import check_seed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from solver_nas.nn.network import Network
 
 T = TypeVar("T")
 #: A change in words, and the function that makes it.
@@ -34,12 +35,14 @@ class Step:
         what: what was tried, in words.
         done: whether it was made; otherwise the network is what it was.
         reason: why not, in words; empty if it was made.
+        change: what was made.
     """
 
     operator: str
     what: str
     done: bool
     reason: str = ""
+    change: Change | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,13 @@ class Report:
     def __bool__(self) -> bool:
         """Whether anything was changed."""
         return any(step.done for step in self.steps)
+
+    @property
+    def plans(self) -> tuple[Planned, ...]:
+        """What was carried out, in order: an optimiser follows these one after the other."""
+        return tuple(
+            step.change.plan for step in self.steps if step.change is not None and step.change.plan is not None
+        )
 
     @property
     def counts(self) -> dict[str, tuple[int, int]]:
@@ -140,6 +150,9 @@ def mutate(net: Network, mutation: Mutation, *, seed: int) -> Report:
     """
     if not isinstance(mutation, Mutation):
         raise RequestError(f"expected a mutation such as Widen(), got {mutation!r}")
+    if not isinstance(net, Network):
+        raise RequestError(f"expected a network, got {net!r}")
+    check_seed(seed)
     rng = np.random.default_rng(seed)
     with net.transaction():
         return Report(tuple(mutation.run(net, rng)))
@@ -194,14 +207,16 @@ def _tried(net: Network, operator: str, what: str, make: Callable[[], Change]) -
     names = outputs_of(net)
     before = {name: net[name].shape for name in names}
     try:
-        with net.transaction():
-            make()
+        with net.transaction(), warnings.catch_warnings():
+            # What is lost is in the plan; a search is not the place for warnings.
+            warnings.simplefilter("ignore", RelaxedWarning)
+            change = make()
             changed = [name for name in outputs_of(net) if before.get(name) != net[name].shape]
             if changed:
                 raise ImpossibleError(f"the output {changed[0]!r} would change its size")
     except SolverNasError as error:
         return Step(operator, what, done=False, reason=str(error))
-    return Step(operator, what, done=True)
+    return Step(operator, what, done=True, change=change)
 
 
 def outputs_of(net: Network) -> set[str]:

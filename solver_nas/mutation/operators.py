@@ -45,6 +45,11 @@ class Widen(Local[NetworkVertex]):
     widest: int | None = None
     utility: Utility | None = None
 
+    def __post_init__(self) -> None:
+        """Check the limit."""
+        super().__post_init__()
+        _check_most(self.most)
+
     def places(self, net: Network) -> list[NetworkVertex]:
         """Layers with weights that are no outputs."""
         return [v for v in _layers(net) if self.widest is None or v.nout < self.widest]
@@ -69,6 +74,11 @@ class Narrow(Local[NetworkVertex]):
     most: int = 4
     utility: Utility | None = None
 
+    def __post_init__(self) -> None:
+        """Check the limit."""
+        super().__post_init__()
+        _check_most(self.most)
+
     def places(self, net: Network) -> list[NetworkVertex]:
         """Layers with weights that are no outputs."""
         return [v for v in _layers(net) if v.nout > 1]
@@ -84,6 +94,11 @@ def _resized(
 ) -> Callable[[], Change]:
     wish, seed = relaxed(amount, must_change=True), int(rng.integers(2**31))
     return partial(delta_nout, vertex, wish, utility=utility, on_failure="raise", seed=seed)
+
+
+def _check_most(most: int) -> None:
+    if most < 1:
+        raise RequestError(f"most is a number of neurons from 1 on, got {most!r}")
 
 
 def _neurons(amount: int) -> str:

@@ -79,7 +79,7 @@ class Editable(Model):
 
     @history.setter
     def history(self, depth: int) -> None:
-        if depth < 0 or depth != int(depth):
+        if not _whole(depth) or depth < 0:
             raise RequestError(f"the history is a number of edits from 0 on, got {depth!r}")
         self._history = int(depth)
 
@@ -187,9 +187,9 @@ class Editable(Model):
         if self._in_transaction:
             raise GraphError("undo takes whole transactions back; leave this one with an exception instead")
         past = self._state.past
-        if not 1 <= steps <= len(past):
+        if not _whole(steps) or not 1 <= steps <= len(past):
             raise GraphError(
-                f"{steps} edits cannot be taken back, {len(past)} can; "
+                f"{steps!r} edits cannot be taken back, {len(past)} can; "
                 f"this network remembers up to {self.history} (net.history)"
             )
         self._enter(past[-steps]._replace(past=past[:-steps]))
@@ -204,3 +204,7 @@ class Editable(Model):
         """
         kept = {} if only else self.observers
         self._state = self._state._replace(arrays={**self.arrays, **frozen(arrays)}, observers={**kept, **observers})
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from solver_nas.change import Change
 from solver_nas.errors import LayerError
 
 if TYPE_CHECKING:
@@ -56,12 +57,17 @@ class Optimiser(ABC):
     def step(self, gradient: Array, memory: Memory) -> tuple[Array, Memory]:
         """What to subtract from a parameter, and what to remember of it."""
 
-    def follow(self, plan: Planned) -> None:
+    def follow(self, plan: Planned | Change | None) -> None:
         """Let the memory follow its neurons through a change that was applied; new neurons have none.
 
         Args:
-            plan: what was applied, such as `delta_nout(...).plan`.
+            plan: what was applied, such as `delta_nout(...)` or its `plan`.
+
+        To go back where the network does (`net.undo()`), put back what `dict(optimizer.state)` was before.
         """
+        plan = plan.plan if isinstance(plan, Change) else plan
+        if plan is None:
+            return
         places = range(max((len(memory.moments) for memory in self.state.values()), default=0))
         moved = [plan.follow({key: memory.moments[place] for key, memory in self.state.items()}) for place in places]
         self.state = {

@@ -169,7 +169,9 @@ def without_edge(graph: Graph, source: str, target: str, which: int | None) -> W
     graph.vertex(source)
     slots = [slot for slot, port in enumerate(vertex.inputs) if port.vertex == source]
     if not slots:
-        raise GraphError(f"there is no edge from {source!r} to {target!r}, which reads {_names(vertex)}")
+        between = [p.vertex for p in vertex.inputs if source in {q.vertex for q in graph.vertex(p.vertex).inputs}]
+        hint = f"; of these, {', '.join(map(repr, between))} read {source!r}" if between else ""
+        raise GraphError(f"there is no edge from {source!r} to {target!r}, which reads {_names(vertex)}{hint}")
     number = 0 if which is None else which
     if not _is_place(number, len(slots)):
         raise GraphError(f"there are {len(slots)} edges from {source!r} to {target!r}, numbered from 0, not {which!r}")

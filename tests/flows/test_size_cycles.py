@@ -12,6 +12,9 @@ import pytest
 from solver_nas import Network, concat, create_edge, insert, nn, remove, remove_edge, replace, strategies
 from solver_nas.errors import ImpossibleError
 
+# Where sizes cannot grow as preferred, and neurons are lost, that is said; here it is what is expected.
+pytestmark = pytest.mark.filterwarnings("ignore:.*sizes could not be increased")
+
 LARGEST = 8  # neurons of any vertex that the brute force tries
 
 Equations = Callable[..., bool]

@@ -11,6 +11,9 @@ from solver_nas.errors import GraphError, ImpossibleError
 from solver_nas.frontend import Handle
 from solver_nas.nn.vertex import NetworkVertex
 
+# Where sizes cannot grow as preferred, and neurons are lost, that is said; here it is what is expected.
+pytestmark = pytest.mark.filterwarnings("ignore:.*sizes could not be increased")
+
 Written = Callable[[str], Network]
 Edit = Callable[[Network], Change]
 
