@@ -8,6 +8,8 @@ import pytest
 COMMON = """
 import os, signal, threading, time
 from solver_nas import Network, delta_nout, nn, plan_change
+# A process that was started in the background may have been told to ignore interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 net = Network(seed=0)
 x = net.input("in", 8)
 layers = [nn.dense(x, WIDTH + i, name=f"l{i}") for i in range(COUNT)]
