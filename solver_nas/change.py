@@ -89,11 +89,7 @@ class Plan:
             sizes = {int(np.prod(plan.view)), int(np.prod(plan.shape))}
             if int(np.prod(shape)) != int(np.prod(plan.shape)) or arrays[key].size not in sizes:
                 raise PlanError(f"parameter {key!r} of shape {arrays[key].shape} cannot become {plan.shape}")
-        kept = sum(
-            float(worth[self.indices[name][self.indices[name] >= 0]].sum()) for name, worth in self.utilities.items()
-        )
-        if not np.isclose(kept, self.certificate.objective, rtol=1e-9, atol=1e-9):
-            raise PlanError(f"the neurons kept are worth {kept}, the certificate says {self.certificate.objective}")
+        check_objective(self.certificate, self.indices, self.utilities)
 
     def _check_start(self) -> None:
         graph = self.model.graph
@@ -140,6 +136,21 @@ class Plan:
         """The sizes that change, and the certificate."""
         lines = size_table(self.sizes, self.indices) or ["nothing changes"]
         return "\n".join([*lines, str(self.certificate), *self.notes])
+
+
+def check_objective(
+    certificate: Certificate,
+    indices: Mapping[str, NDArray[np.intp]],
+    utilities: Mapping[str, NDArray[np.float64]],
+) -> None:
+    """Recompute what the neurons that are kept are worth.
+
+    Raises:
+        PlanError: the certificate says something else.
+    """
+    kept = sum(float(worth[indices[name][indices[name] >= 0]].sum()) for name, worth in utilities.items())
+    if not np.isclose(kept, certificate.objective, rtol=1e-9, atol=1e-9):
+        raise PlanError(f"the neurons kept are worth {kept}, the certificate says {certificate.objective}")
 
 
 def size_table(sizes: Mapping[str, tuple[int, int]], indices: Mapping[str, NDArray[np.intp]]) -> list[str]:

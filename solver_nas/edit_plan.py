@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from solver_nas.apply import follow
-from solver_nas.change import Change, size_table
+from solver_nas.change import Change, check_objective, size_table
 from solver_nas.errors import PlanError, RuleError
 from solver_nas.rules import label
 from solver_nas.weights import recentred
@@ -133,11 +133,7 @@ class EditPlan:
         if extra := set(arrays) - used:
             raise PlanError(f"the arrays {sorted(extra)} belong to no vertex")
         if self.certificate is not None:
-            indices = self.steps[-1].indices
-            kept = sum(float(worth[indices[name][indices[name] >= 0]].sum()) for name, worth in self.utilities.items())
-            if not np.isclose(kept, self.certificate.objective, rtol=1e-9, atol=1e-9):
-                stated = self.certificate.objective
-                raise PlanError(f"the neurons kept are worth {kept}, the certificate says {stated}")
+            check_objective(self.certificate, self.steps[-1].indices, self.utilities)
 
     def _check_start(self) -> None:
         graph, was = self.model.graph, self.origin

@@ -118,6 +118,11 @@ class Graph:
         # The inputs are older than the vertex, so that appending keeps any order topological.
         self._order = None if self._order is None else (*self._order, vertex.name)
 
+    @property
+    def returned(self) -> tuple[Port, ...]:
+        """The tensors that leave the network: those that were named, or else all that nothing reads."""
+        return self.outputs or tuple(Port(name) for name in self.order if not self.consumers(name))
+
     def set_outputs(self, ports: Iterable[Port]) -> None:
         """Say which tensors leave the network.
 

@@ -16,6 +16,7 @@ from solver_nas.errors import GraphError, ImpossibleError, RelaxedWarning, Reque
 from solver_nas.explain import Explanation, explain_conflict
 from solver_nas.frontend import Handle, owner
 from solver_nas.job import Job
+from solver_nas.requests import is_whole
 from solver_nas.solve import TIME_LIMIT, Status
 from solver_nas.strategies import LOGGER, NAMED, Attempt, Stop, Strategy, Tell, Wishes, check_seconds
 from solver_nas.weights import Initialiser, Initialisers, zeros
@@ -155,7 +156,7 @@ def pursue(
 
 def check_seed(seed: object) -> None:
     """A seed is a whole number from 0 on."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+    if not is_whole(seed) or seed < 0:
         raise RequestError(f"the seed is a whole number from 0 on, got {seed!r}")
 
 
@@ -278,9 +279,9 @@ class _Pursuit:
 
     def _limited(self, step: Attempt, limit: float) -> Explanation | None:
         """That new neurons were limited, if nothing else stands in the way."""
-        if step.most_new is None or not Job(self._ask, self._ask.worth({}), limit, self._seed, None).possible(
-            self._tried
-        ):
+        if step.most_new is None:
+            return None
+        if not Job(self._ask, self._ask.worth({}), limit, self._seed, None).possible(self._tried):
             return None
         text = f"not more than {step.most_new} new neurons may be inserted at any one place"
         wishes = " together with ".join(target.text for target in self._tried)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
@@ -50,9 +50,14 @@ def relaxed(*deltas: int | None, must_change: bool = False) -> Relaxed:
     return Relaxed(tuple(deltas), must_change)
 
 
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether a value is an integer of Python or NumPy, and no truth value."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def whole_number(value: object, where: str) -> int:
     """A size change, checked to be an integer."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+    if not is_whole(value):
         raise RequestError(f"{where}: a size change is a whole number of neurons, got {value!r}")
     return int(value)
 

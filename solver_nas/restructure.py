@@ -13,7 +13,6 @@ from solver_nas.asking import Worth
 from solver_nas.edit_plan import EditPlan
 from solver_nas.errors import GraphError, ImpossibleError, LayerError, RequestError, RuleError, TimeLimitError
 from solver_nas.frontend import Handle
-from solver_nas.graph import Port
 from solver_nas.planning import check_seed, initialisers, pursue
 from solver_nas.strategies import check_seconds
 from solver_nas.surgery import (
@@ -69,8 +68,7 @@ class Draft:
         self.implied = not self.fork.graph.outputs
         if self.implied:
             # What nothing reads is an output; that must not change on the way.
-            readers = self.fork.graph.consumers
-            self.fork.graph.set_outputs([Port(name) for name in self.fork.graph.order if not readers(name)])
+            self.fork.graph.set_outputs(self.fork.graph.returned)
         self._known = frozenset(self.fork.graph.order)
         self._alias: dict[str, str] = {}
         self._held: dict[str, float] = {}
@@ -191,10 +189,10 @@ class Draft:
         """What is lost since sizes could not be increased as they should."""
         if options.align != "increase":
             return ""
+        sizes = plan.sizes
+        kept = {name: int((index >= 0).sum()) for name, index in plan.indices.items()}
         lost = [
-            f"{name} keeps {int((index >= 0).sum())} of {plan.sizes[name][0]} neurons"
-            for name, index in plan.indices.items()
-            if (index >= 0).sum() < plan.sizes[name][0]
+            f"{name} keeps {kept[name]} of {size} neurons" for name, (size, _) in sizes.items() if kept[name] < size
         ]
         way_out = "net.undo() takes this back, align='none' or strategies.exact() refuse it"
         return f"{self.title}: sizes could not be increased; {', '.join(lost)}; {way_out}" if lost else ""

@@ -168,13 +168,17 @@ def zeros(rng: np.random.Generator, shape: tuple[int, ...], spread: float) -> Ar
     return np.zeros(shape)
 
 
+def cuts_around_centre(before: Sequence[int], after: Sequence[int]) -> list[tuple[int, int]]:
+    """For every axis, what to cut off at its beginning and at its end; negative for what is added there."""
+    return [((old - 1) // 2 - (new - 1) // 2, old // 2 - new // 2) for old, new in zip(before, after, strict=True)]
+
+
 def recentred(array: Array, shape: tuple[int, ...]) -> Array:
     """An array of another shape with the same centre: cut off all around, or with zeros all around.
 
     >>> recentred(np.arange(5.0), (3,)), recentred(np.arange(2.0), (4,))
     (array([1., 2., 3.]), array([0., 0., 1., 0.]))
     """
-    pairs = list(zip(array.shape, shape, strict=True))
-    cuts = [((old - 1) // 2 - (new - 1) // 2, old // 2 - new // 2) for old, new in pairs]
+    cuts = cuts_around_centre(array.shape, shape)
     inner = tuple(slice(max(a, 0), size - max(b, 0)) for size, (a, b) in zip(array.shape, cuts, strict=True))
     return np.pad(array[inner], [(max(-a, 0), max(-b, 0)) for a, b in cuts])

@@ -221,5 +221,4 @@ def _tried(net: Network, operator: str, what: str, make: Callable[[], Change]) -
 
 def outputs_of(net: Network) -> set[str]:
     """Names of the vertices whose values the network returns."""
-    named = {v.name for v in net.outputs}
-    return named or {v.name for v in net.vertices if not v.outputs}
+    return {port.vertex for port in net.graph.returned}

@@ -11,6 +11,7 @@ import numpy as np
 from solver_nas.errors import GraphError, RequestError
 from solver_nas.frontend import Model
 from solver_nas.nn.state import State, frozen
+from solver_nas.requests import is_whole
 from solver_nas.rules import label
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Editable(Model):
 
     @history.setter
     def history(self, depth: int) -> None:
-        if not _whole(depth) or depth < 0:
+        if not is_whole(depth) or depth < 0:
             raise RequestError(f"the history is a number of edits from 0 on, got {depth!r}")
         self._history = int(depth)
 
@@ -161,9 +162,8 @@ class Editable(Model):
         try:
             self._in_transaction = True
             yield self
-            if not within and not (
-                self._state is started and started.graph.revision == revision and before.like(started)
-            ):
+            nothing = self._state is started and started.graph.revision == revision and before.like(started)
+            if not within and not nothing:
                 self._enter(self._state.after(before, self.history))
         except BaseException:
             # Plans for the graph as it was stay valid if it is the same object again.
@@ -187,7 +187,7 @@ class Editable(Model):
         if self._in_transaction:
             raise GraphError("undo takes whole transactions back; leave this one with an exception instead")
         past = self._state.past
-        if not _whole(steps) or not 1 <= steps <= len(past):
+        if not is_whole(steps) or not 1 <= steps <= len(past):
             raise GraphError(
                 f"{steps!r} edits cannot be taken back, {len(past)} can; "
                 f"this network remembers up to {self.history} (net.history)"
@@ -204,7 +204,3 @@ class Editable(Model):
         """
         kept = {} if only else self.observers
         self._state = self._state._replace(arrays={**self.arrays, **frozen(arrays)}, observers={**kept, **observers})
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -9,7 +9,7 @@ from solver_nas.errors import LayerError
 from solver_nas.graph import Parameter
 from solver_nas.nn.arguments import per_axis, title
 from solver_nas.nn.windows import window
-from solver_nas.weights import recentred
+from solver_nas.weights import cuts_around_centre, recentred
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,10 +46,8 @@ def resize_kernel(
     sizes = tuple(size + delta for size, delta in zip(kernel, deltas, strict=True))
     if min(sizes) < 1:
         raise LayerError(f"{layer}: a window of {kernel} changed by {deltas} would be {sizes}; at least 1 has to stay")
-    # From the centre: elements to cut off at the beginning and at the end, or to add where negative.
-    cuts = [((old - 1) // 2 - (new - 1) // 2, old // 2 - new // 2) for old, new in zip(kernel, sizes, strict=True)]
     attributes = dict(vertex.attributes)
-    attributes["padding"] = _padding(layer, attributes, kernel, cuts, padding)
+    attributes["padding"] = _padding(layer, attributes, kernel, cuts_around_centre(kernel, sizes), padding)
     arrays, parameters = dict(net.arrays), dict(vertex.parameters)
     if vertex.kind in _POOLING:
         attributes["kernel"] = sizes

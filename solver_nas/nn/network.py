@@ -265,9 +265,7 @@ class Network(Editable):
             LayerError: wrong number, names or sizes of inputs.
         """
         values = self.activations(*inputs, training=training, **named)
-        names = [port.vertex for port in self.graph.outputs] or [
-            name for name in self.graph.order if not self.graph.consumers(name)
-        ]
+        names = [port.vertex for port in self.graph.returned]
         return values[names[0]] if len(names) == 1 else tuple(values[name] for name in names)
 
     def activations(self, *inputs: Array, training: bool = False, **named: Array) -> dict[str, Any]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import numpy as np
-
 from solver_nas.errors import GraphError
 from solver_nas.graph import Port
+from solver_nas.requests import is_whole
 from solver_nas.rules import Takes, rule_of
 
 if TYPE_CHECKING:
@@ -139,7 +138,7 @@ def with_edge(graph: Graph, source: str, target: str, slot: int | None) -> Wirin
     graph.vertex(source)
     count = len(vertex.inputs)
     where = count if slot is None else slot
-    if not _is_place(where, count + 1):
+    if not is_whole(where) or not 0 <= where <= count:
         raise GraphError(
             f"vertex {target!r} has {count} inputs; a new one can stand at slots 0 to {count}, not {slot!r}"
         )
@@ -173,16 +172,12 @@ def without_edge(graph: Graph, source: str, target: str, which: int | None) -> W
         hint = f"; of these, {', '.join(map(repr, between))} read {source!r}" if between else ""
         raise GraphError(f"there is no edge from {source!r} to {target!r}, which reads {_names(vertex)}{hint}")
     number = 0 if which is None else which
-    if not _is_place(number, len(slots)):
+    if not is_whole(number) or not 0 <= number < len(slots):
         raise GraphError(f"there are {len(slots)} edges from {source!r} to {target!r}, numbered from 0, not {which!r}")
     _check_number(graph, target, len(vertex.inputs) - 1, f"removing the edge from {source!r}")
     gone = slots[int(number)]
     inputs = tuple(Input(port, slot) for slot, port in enumerate(vertex.inputs) if slot != gone)
     return Wiring({target: inputs}, graph.outputs)
-
-
-def _is_place(value: object, count: int) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(0 <= value < count)
 
 
 def _names(vertex: Vertex) -> str:

@@ -70,7 +70,7 @@ def stacks(graph: Graph, wiring: Wiring) -> list[str]:
 def cut(graph: Graph, labels: Labels, name: str) -> tuple[Graph, str]:
     """Put a bridge between a vertex and everything that reads it; the graph and the bridge's name."""
     tensor = labels.tensors[Port(name)]
-    axis = _neuron_axis(tensor, name)
+    axis = _neuron_axis(labels, name)
     free = f"what reads {name}"
     while free in graph:
         free += "~"
@@ -91,10 +91,10 @@ def on_one_axis(labels: Labels, name: str) -> bool:
     return len(blocks) == 1 and len(blocks[0].axes) == 1
 
 
-def _neuron_axis(tensor: Tensor, name: str) -> int:
-    if len(tensor.blocks) != 1 or len(tensor.blocks[0].axes) != 1:
+def _neuron_axis(labels: Labels, name: str) -> int:
+    if not on_one_axis(labels, name):
         raise UntrackedError(f"the neurons of {name!r} do not stand along a single axis")
-    return tensor.blocks[0].axes[0]
+    return labels.tensors[Port(name)].blocks[0].axes[0]
 
 
 def layout(graph: Graph, labels: Labels, name: str, inputs: Sequence[Input]) -> Layout:
@@ -106,8 +106,7 @@ def layout(graph: Graph, labels: Labels, name: str, inputs: Sequence[Input]) -> 
         name: the concatenation.
         inputs: what it is to read.
     """
-    whole = labels.tensors[Port(name)]
-    axis = _neuron_axis(whole, name)
+    axis = _neuron_axis(labels, name)
     old_ports = graph.vertex(name).inputs
     starts = np.cumsum([0, *(_along(labels.tensors[port], axis) for port in old_ports)])
     gaps: list[tuple[int, int]] = []
