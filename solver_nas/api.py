@@ -17,15 +17,21 @@ if TYPE_CHECKING:
 
     from solver_nas.change import Plan
     from solver_nas.explain import Explanation
+    from solver_nas.limits import Limit
     from solver_nas.planning import InitOf, OnFailure
     from solver_nas.requests import Delta, DeltaIn
     from solver_nas.strategies import Strategy, Utility
+
+
+#: Limits for a verb; lists in the list are taken apart, so that `equal(a, b)` fits in.
+Limits = Iterable["Limit | Iterable[Limit]"]
 
 
 def delta_nout(
     request: Handle | Mapping[Any, Any] | Iterable[tuple[Any, Any]],
     delta: Delta | None = None,
     *,
+    limits: Limits = (),
     utility: Utility | None = None,
     on_failure: OnFailure = "relax",
     strategy: Strategy | None = None,
@@ -41,6 +47,8 @@ def delta_nout(
     Args:
         request: one vertex (with `delta`), or vertex -> delta for several at once.
         delta: number of neurons to add (or, negative, to remove); `relaxed(n)` for "about n".
+        limits: what the changed network may cost and which sizes it may have; see `solver_nas.limits`. Vertices
+            that a limit speaks of may change too.
         utility: what neurons are worth: a callable `v -> vector of length v.nout, or one number`, or a
             mapping from vertices to those (vertices that are not in it are worth nothing). Only called for
             vertices that may change. By default `default_utility`.
@@ -75,7 +83,12 @@ def delta_nout(
     """
     asked = _pairs(request, delta)
     return _change(
-        Ask(_model_of(asked), outputs=asked), utility, strategy_of(on_failure, strategy), time_limit, seed, init
+        Ask(_model_of(asked), outputs=asked, limits=limits),
+        utility,
+        strategy_of(on_failure, strategy),
+        time_limit,
+        seed,
+        init,
     )
 
 
@@ -83,6 +96,7 @@ def delta_nin(
     request: Handle | Mapping[Any, Any] | Iterable[tuple[Any, Any]],
     delta: DeltaIn = None,
     *,
+    limits: Limits = (),
     utility: Utility | None = None,
     on_failure: OnFailure = "relax",
     strategy: Strategy | None = None,
@@ -96,6 +110,7 @@ def delta_nin(
         request: one vertex (with `delta`), or vertex -> delta for several at once.
         delta: one number for a vertex with one input; a tuple with one entry per input slot otherwise,
             `None` for a slot that may do as it likes; `relaxed(1, None, 2)` relaxes all of them.
+        limits: as for `delta_nout`.
         utility: as for `delta_nout`.
         on_failure: as for `delta_nout`.
         strategy: as for `delta_nout`.
@@ -105,13 +120,19 @@ def delta_nin(
     """
     asked = _pairs(request, delta)
     return _change(
-        Ask(_model_of(asked), inputs=asked), utility, strategy_of(on_failure, strategy), time_limit, seed, init
+        Ask(_model_of(asked), inputs=asked, limits=limits),
+        utility,
+        strategy_of(on_failure, strategy),
+        time_limit,
+        seed,
+        init,
     )
 
 
 def delta_size(
     vertices: Model | Iterable[Handle],
     *,
+    limits: Limits = (),
     utility: Utility | None = None,
     on_failure: OnFailure = "relax",
     strategy: Strategy | None = None,
@@ -126,6 +147,7 @@ def delta_size(
 
     Args:
         vertices: a network, or the vertices that may change (others change along where they must).
+        limits: as for `delta_nout`.
         utility: as for `delta_nout`; here it usually has negative entries.
         on_failure: as for `delta_nout`.
         strategy: as for `delta_nout`.
@@ -133,7 +155,9 @@ def delta_size(
         seed: as for `delta_nout`.
         init: as for `delta_nout`.
     """
-    return _change(_ask(None, None, None, vertices), utility, strategy_of(on_failure, strategy), time_limit, seed, init)
+    return _change(
+        _ask(None, None, None, vertices, limits), utility, strategy_of(on_failure, strategy), time_limit, seed, init
+    )
 
 
 def plan_change(
@@ -142,6 +166,7 @@ def plan_change(
     *,
     nin: Mapping[Any, Any] | None = None,
     also: Model | Iterable[Handle] = (),
+    limits: Limits = (),
     utility: Utility | None = None,
     on_failure: Literal["relax", "raise"] = "relax",
     strategy: Strategy | None = None,
@@ -156,6 +181,7 @@ def plan_change(
         delta: as for `delta_nout`.
         nin: wishes for inputs, as for `delta_nin`; may be combined with the others.
         also: a network or vertices that may change too, where that gains utility.
+        limits: as for `delta_nout`.
         utility: as for `delta_nout`.
         on_failure: as for `delta_nout`, but for `"keep"`.
         strategy: as for `delta_nout`, but it must not keep everything; its call-backs are not called.
@@ -169,7 +195,7 @@ def plan_change(
     """
     if on_failure not in ("relax", "raise"):
         raise RequestError(f"on_failure is 'relax' or 'raise' for a plan, got {on_failure!r}")
-    ask, steps = _ask(request, delta, nin, also), strategy_of(on_failure, strategy)
+    ask, steps = _ask(request, delta, nin, also, limits), strategy_of(on_failure, strategy)
     plan, explanation = make_plan(ask, utility, steps, time_limit=time_limit, seed=seed, init=init)
     if plan is None:
         assert explanation is not None, "keeping everything is explained"
@@ -182,6 +208,7 @@ def explain(
     delta: Delta | None = None,
     *,
     nin: Mapping[Any, Any] | None = None,
+    limits: Limits = (),
     seed: int = 0,
 ) -> Explanation:
     """Say whether a request is possible, and if not, why not and what would be.
@@ -190,12 +217,13 @@ def explain(
         request: as for `delta_nout`.
         delta: as for `delta_nout`.
         nin: as for `plan_change`.
+        limits: as for `delta_nout`.
         seed: for the solver.
 
     Returns:
         An explanation: true if the request is possible; `print` it for the words.
     """
-    return explain_request(_ask(request, delta, nin), seed=seed)
+    return explain_request(_ask(request, delta, nin, (), limits), seed=seed)
 
 
 def _pairs(request: object, delta: object) -> list[tuple[Handle, object]]:
@@ -227,7 +255,9 @@ def _model_of(asked: Sequence[tuple[Handle, object]]) -> Model:
     return models[0]
 
 
-def _ask(request: object, delta: object, nin: Mapping[Any, Any] | None, also: Model | Iterable[Handle] = ()) -> Ask:
+def _ask(
+    request: object, delta: object, nin: Mapping[Any, Any] | None, also: Model | Iterable[Handle], limits: Limits
+) -> Ask:
     if delta is not None and not isinstance(request, Handle):
         raise RequestError("a delta goes with a single vertex; for several, give a mapping from vertices to deltas")
     if isinstance(also, Handle) or not isinstance(also, Iterable):
@@ -241,7 +271,7 @@ def _ask(request: object, delta: object, nin: Mapping[Any, Any] | None, also: Mo
     elif request is not None:
         outputs = _pairs(request, delta)
     model = _model_of([*outputs, *inputs, *((handle, None) for handle in free)])
-    return Ask(model, outputs, inputs, free)
+    return Ask(model, outputs, inputs, free, limits)
 
 
 def _change(

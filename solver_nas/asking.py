@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,14 +11,16 @@ import numpy as np
 from solver_nas.errors import GraphError, RequestError
 from solver_nas.frontend import owner
 from solver_nas.graph import Port
+from solver_nas.limits import View, resolved
 from solver_nas.requests import input_targets, output_targets
-from solver_nas.utility import checked
+from solver_nas.utility import checked, descending
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
+    from solver_nas.bounds import Restriction
     from solver_nas.explain import Explanation
     from solver_nas.frontend import Handle, Model
     from solver_nas.requests import Target
@@ -33,13 +36,29 @@ class Ask:
         outputs: Sequence[tuple[Handle, Any]] = (),
         inputs: Sequence[tuple[Handle, Any]] = (),
         free: Sequence[Handle] = (),
+        limits: Iterable[object] = (),
+        *,
+        insert: bool = True,
+        promise: Utility | None = None,
     ) -> None:
-        """Collect wishes for outputs and inputs, and what may change without one."""
+        """Collect wishes for outputs and inputs, what may change without one, and limits.
+
+        Args:
+            model: of which it is asked.
+            outputs: wishes for outputs.
+            inputs: wishes for inputs.
+            free: what may change without a wish.
+            limits: what has to be kept.
+            insert: whether new neurons may come.
+            promise: what new neurons are worth.
+        """
         self.model = model
         # Taken now, so that a utility that changes the model is found out and not mixed in.
         self.graph, self.labels, self._revision = model.graph, model.labels, model.graph.revision
         self._outputs, self._inputs = outputs, inputs
         self.free = tuple(Port(handle.name) for handle in free)
+        self.insert = insert
+        self._limits, self._promise = limits, promise
 
     @property
     def subject(self) -> str:
@@ -50,6 +69,21 @@ class Ask:
     def owner(self) -> Model:
         """The model whose vertices the caller speaks of."""
         return self.model
+
+    @property
+    def view(self) -> View:
+        """The network in which limits are looked up."""
+        return View.of(self.model)
+
+    @cached_property
+    def limits(self) -> tuple[Restriction, ...]:
+        """The limits, looked up."""
+        return resolved(self._limits, self.view)
+
+    @cached_property
+    def promise(self) -> Promise | None:
+        """What new neurons are worth, if the caller says so."""
+        return None if self._promise is None else Promise(self.model, self._promise)
 
     @property
     def refusal(self) -> Explanation | None:
@@ -75,6 +109,25 @@ class Ask:
         outputs = output_targets(graph, labels, [(v.name, d) for v, d in self._outputs])
         inputs = input_targets(graph, labels, [(v.name, d) for v, d in self._inputs])
         return (*outputs, *inputs)
+
+
+class Promise:
+    """Asks the caller what new neurons are worth, once per vertex."""
+
+    def __init__(self, model: Model, utility: Utility) -> None:
+        """Take a function of a vertex, or a mapping from vertices."""
+        self._model, self._utility = model, utility
+        self._seen: dict[str, NDArray[np.float64]] = {}
+
+    def __call__(self, port: Port) -> NDArray[np.float64]:
+        """What the first new neuron of a vertex is worth, the second, and so on."""
+        name = port.vertex
+        if name not in self._seen:
+            handle = self._model.handle(name)
+            utility = self._utility
+            value = utility.get(handle, ()) if isinstance(utility, Mapping) else utility(handle)
+            self._seen[name] = descending(value, name)
+        return self._seen[name]
 
 
 class Worth:

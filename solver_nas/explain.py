@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from solver_nas.bounds import Bound, Restriction, arrays
 from solver_nas.classes import classify
 from solver_nas.errors import TimeLimitError
 from solver_nas.graph import Port
@@ -16,7 +17,7 @@ from solver_nas.labels import FIXED, Reason
 from solver_nas.problem import pose
 from solver_nas.requests import Target
 from solver_nas.rules.bridge import KIND as BRIDGE
-from solver_nas.solve import Status, nearest_sizes, solve
+from solver_nas.solve import Status, extreme, feasible, nearest_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
 _TIME_LIMIT = 10.0  # seconds; an explanation that is not minimal beats a minimal one that nobody waits for
 _LEAST_TIME = 0.2  # seconds for a single question, once the time is up
 
+_NEVER = Status.INFEASIBLE
+
 T = TypeVar("T")
+#: Something that can be given up: a wish, or a limit.
+Claim = Target | Restriction
 
 _SIGNS = {"add": " + ", "subtract": " - ", "multiply": " * ", "divide": " / "}
 
@@ -42,6 +47,9 @@ class Explanation:
         nearest: vertex -> the nearest sizes below and above that work, everything else being as requested.
         minimal: whether no line can be left out, and the nearest sizes are the nearest.
         subject: what is impossible, where the wishes do not say it.
+        limits: the limits that take part in the conflict.
+        reachable: limit -> how far it would have to give if it alone did: the least (or most) that is possible with
+            everything else as requested; `None` if that does not help, or was not found out in time.
     """
 
     possible: bool
@@ -50,6 +58,8 @@ class Explanation:
     nearest: Mapping[str, tuple[int, ...]] | None = None
     minimal: bool = True
     subject: str = ""
+    limits: tuple[str, ...] = ()
+    reachable: Mapping[str, float | None] | None = None
 
     def __bool__(self) -> bool:
         """Whether the request is possible."""
@@ -59,11 +69,18 @@ class Explanation:
         """The explanation as a paragraph."""
         if self.possible:
             return "The request is possible."
-        lines = [f"{self.subject or ' together with '.join(self.wishes) or 'The request'} is impossible."]
+        said = " together with ".join((*self.wishes, *self.limits)) or "The request"
+        lines = [f"{self.subject or said} is impossible."]
+        if self.subject:
+            lines += [f"  {limit}" for limit in self.limits]
         lines += [f"  {reason}" for reason in self.reasons]
         for name, sizes in (self.nearest or {}).items():
             which = f", with {name} alone giving way" if len(self.nearest or {}) > 1 else ""
             lines.append(f"nearest possible{which}: {', '.join(map(str, sizes)) or 'none'}")
+        for limit, value in (self.reachable or {}).items():
+            which = "with this limit alone giving way" if len(self.wishes) + len(self.limits) > 1 else "possible"
+            far = "no amount helps" if value is None else f"{value:,.12g} is"
+            lines.append(f"{limit}: {far} {which}" if value is not None else f"{limit}: {far}, {which}")
         if not self.minimal:
             lines.append("(the time for explaining was up: not every line may be needed, and other sizes may work too)")
         return "\n".join(lines)
@@ -76,6 +93,8 @@ def explain_conflict(
     *,
     known_impossible: bool = False,
     subject: str = "",
+    limits: Sequence[Restriction] = (),
+    insert: bool = True,
     time_limit: float = _TIME_LIMIT,
     seed: int = 0,
 ) -> Explanation:
@@ -83,25 +102,42 @@ def explain_conflict(
 
     The relations are tried out by leaving them away: ties and rectangles are grouped by the vertex and
     the rule that they come from. Source: QuickXplain, Junker 2004.
+
+    Args:
+        graph: the structure.
+        labels: its labels.
+        targets: what is asked for; only exact wishes can be impossible.
+        known_impossible: whether that is known already.
+        subject: what is impossible, where the wishes do not say it.
+        limits: what sizes have to keep.
+        insert: whether new neurons may come.
+        time_limit: in seconds.
+        seed: for the solver.
     """
     exact = [target for target in targets if target.exact]
     deadline = time.perf_counter() + time_limit
     if not known_impossible:
-        status = _status(labels, exact, deadline, seed)
+        status = _status(labels, exact, limits, deadline, seed, insert=insert)
         if status is Status.UNKNOWN:
             raise TimeLimitError(f"whether the request is possible was not found out within {time_limit} s")
         if status is not Status.INFEASIBLE:
             return Explanation(possible=True)
-    core = _Relations(labels, deadline, seed)
-    # Fewest wishes first, under all relations; then the relations that are enough for these.
-    near = core.near(exact)
-    few, wishes = _minimise(lambda some: core.feasible(some, near), exact, deadline)
-    enough, reasons = _minimise(lambda some: core.feasible(wishes, some), core.near(wishes), deadline)
+    core = _Relations(labels, deadline, seed, insert=insert)
+    # Fewest wishes and limits first, under all relations; then the relations that are enough for these.
+    claims: list[Claim] = [*exact, *limits]
+    near = core.near(claims)
+    few, claims = _minimise(lambda some: core.feasible(some, near), claims, deadline)
+    enough, reasons = _minimise(lambda some: core.feasible(claims, some), core.near(claims), deadline)
+    wishes = [claim for claim in claims if isinstance(claim, Target)]
     nearest = {}
     for target in wishes:
         others = [other for other in exact if other is not target]
-        if not others or _status(labels, others, deadline, seed) is not Status.INFEASIBLE:
-            nearest[target.port.vertex] = _nearest(labels, target, others, deadline, seed)
+        if not (others or limits) or _status(labels, others, limits, deadline, seed, insert=insert) is not _NEVER:
+            nearest[target.port.vertex] = _nearest(labels, target, others, limits, deadline, seed, insert=insert)
+    reachable = {}
+    for claim in claims:
+        if isinstance(claim, Bound) and (claim.low is None) != (claim.high is None):
+            reachable[claim.text] = _reachable(labels, exact, limits, claim, deadline, seed, insert=insert)
     return Explanation(
         False,
         tuple(wish.text for wish in wishes),
@@ -109,16 +145,49 @@ def explain_conflict(
         nearest,
         few and enough and time.perf_counter() < deadline,
         subject,
+        tuple(dict.fromkeys(claim.text for claim in claims if not isinstance(claim, Target))),
+        reachable,
     )
 
 
-def _status(labels: Labels, targets: Sequence[Target], deadline: float, seed: int) -> Status:
-    problem = pose(labels, targets, lambda _: 0.0)
-    return solve(problem, time_limit=_left(deadline), seed=seed).status
+def _status(
+    labels: Labels,
+    targets: Sequence[Target],
+    limits: Sequence[Restriction],
+    deadline: float,
+    seed: int,
+    *,
+    insert: bool,
+) -> Status:
+    problem = pose(labels, targets, lambda _: 0.0, limits=limits, insert=insert)
+    return feasible(problem, time_limit=_left(deadline), seed=seed)
 
 
-def _nearest(labels: Labels, target: Target, others: Sequence[Target], deadline: float, seed: int) -> tuple[int, ...]:
-    problem = pose(labels, [*others, target], lambda _: 0.0)
+def _reachable(
+    labels: Labels,
+    targets: Sequence[Target],
+    limits: Sequence[Restriction],
+    mine: Bound,
+    deadline: float,
+    seed: int,
+    *,
+    insert: bool,
+) -> float | None:
+    problem = pose(labels, targets, lambda _: 0.0, limits=limits, insert=insert)
+    return extreme(problem, mine, time_limit=_left(deadline), seed=seed)
+
+
+def _nearest(
+    labels: Labels,
+    target: Target,
+    others: Sequence[Target],
+    limits: Sequence[Restriction],
+    deadline: float,
+    seed: int,
+    *,
+    insert: bool,
+) -> tuple[int, ...]:
+    problem = pose(labels, [*others, target], lambda _: 0.0, limits=limits, insert=insert)
     wish = next(wish for wish in problem.wishes if wish.target is target)
     return nearest_sizes(problem, wish, time_limit=_left(deadline), seed=seed)
 
@@ -130,11 +199,11 @@ def _left(deadline: float) -> float:
 class _Relations:
     """Feasibility with only some of the relations."""
 
-    def __init__(self, labels: Labels, deadline: float, seed: int) -> None:
-        self._labels, self._deadline, self._seed = labels, deadline, seed
+    def __init__(self, labels: Labels, deadline: float, seed: int, *, insert: bool) -> None:
+        self._labels, self._deadline, self._seed, self._insert = labels, deadline, seed, insert
 
-    def feasible(self, wishes: Sequence[Target], relations: Sequence[Reason]) -> bool:
-        """Whether these wishes can be met under these relations alone."""
+    def feasible(self, claims: Sequence[Claim], relations: Sequence[Reason]) -> bool:
+        """Whether these wishes and limits can be met under these relations alone."""
         reasons = set(relations)
         labels = self._labels
         some = replace(
@@ -146,15 +215,21 @@ class _Relations:
             farewells=tuple(farewell for farewell in labels.farewells if farewell.reason in reasons),
         )
         # What is not found out in time counts as possible, so that its relations stay in the explanation.
-        return _status(some, wishes, self._deadline, self._seed) is not Status.INFEASIBLE
+        wishes = [claim for claim in claims if isinstance(claim, Target)]
+        limits = [claim for claim in claims if not isinstance(claim, Target)]
+        return _status(some, wishes, limits, self._deadline, self._seed, insert=self._insert) is not _NEVER
 
-    def near(self, targets: Sequence[Target]) -> list[Reason]:
-        """Relations that a wish can reach at all, in the order of the vertices."""
+    def near(self, claims: Sequence[Claim]) -> list[Reason]:
+        """Relations that a wish or a limit can reach at all, in the order of the vertices."""
         labels = self._labels
         class_of, classes = classify(labels)
         reached = np.zeros(classes, bool)
-        for target in targets:
-            reached[class_of[labels.tensors[target.port].neurons["label"]]] = True
+        for claim in claims:
+            if isinstance(claim, Target):
+                reached[class_of[labels.tensors[claim.port].neurons["label"]]] = True
+            else:
+                for array in arrays(claim):
+                    reached[class_of[array]] = True
         for balance in labels.balances:
             reached[class_of[np.r_[balance.left, balance.right]]] = True
         for farewell in labels.farewells:

@@ -65,7 +65,14 @@ class Job:
 
     def possible(self, targets: Sequence[Target]) -> bool:
         """Whether sizes fit at all."""
-        problem = pose(self.ask.labels, targets, lambda _: 0.0, everywhere=self.ask.free)
+        problem = pose(
+            self.ask.labels,
+            targets,
+            lambda _: 0.0,
+            everywhere=self.ask.free,
+            insert=self.ask.insert,
+            limits=self.ask.limits,
+        )
         return solve(problem, time_limit=self.time_limit, seed=self.seed).status is not Status.INFEASIBLE
 
     def _restricted(self, made: Blueprint) -> Blueprint:
@@ -80,7 +87,16 @@ class Job:
     def _draw(self, labels: Labels, targets: Sequence[Target], *, insert: bool = True) -> Blueprint | None:
         clock = [time.perf_counter()]
         self.worth.asked.clear()
-        problem = pose(labels, targets, self.worth, everywhere=self.ask.free, insert=insert, most_new=self.most_new)
+        problem = pose(
+            labels,
+            targets,
+            self.worth,
+            everywhere=self.ask.free,
+            insert=insert and self.ask.insert,
+            most_new=self.most_new,
+            limits=self.ask.limits,
+            promise=self.ask.promise,
+        )
         self.ask.check_unchanged()
         clock.append(time.perf_counter())
         counts = solve(problem, time_limit=self.time_limit, seed=self.seed)

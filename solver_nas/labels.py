@@ -197,6 +197,25 @@ class Farewell:
     reason: Reason
 
 
+class Volume(NamedTuple):
+    """A number of things as a product of sizes: entries of an array, multiplications of a contraction.
+
+    It is `times * prod(len(one) for one in over) / prod(len(one) for one in under)`, with a denominator where
+    the columns of a rectangle count: all its cells by all its rows.
+
+    Args:
+        vertex: whose they are.
+        times: product of the sizes that never change; `None` if one of them is not known.
+        over: labels along axes.
+        under: labels of rows.
+    """
+
+    vertex: str
+    times: int | None
+    over: tuple[IntArray, ...]
+    under: tuple[IntArray, ...] = ()
+
+
 class Use(NamedTuple):
     """How a parameter's axes meet the labels.
 
@@ -245,6 +264,7 @@ class Labels:
         silent: labels whose new neurons have to start at zero, since they meet other new neurons in a product.
         balances: axes that have to become equally long; only in a structure that is being changed.
         farewells: neurons that have to go; likewise.
+        works: how often contractions multiply and add, for one sample.
     """
 
     count: int
@@ -260,6 +280,7 @@ class Labels:
     silent: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
     balances: tuple[Balance, ...] = ()
     farewells: tuple[Farewell, ...] = ()
+    works: tuple[Volume, ...] = ()
 
     @property
     def memory(self) -> Memory:

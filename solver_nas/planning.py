@@ -162,7 +162,9 @@ def check_seed(seed: object) -> None:
 
 def explain_request(ask: Ask, *, seed: int) -> Explanation:
     """Whether a request is possible; if not, why."""
-    explanation = explain_conflict(ask.graph, ask.labels, ask.targets(), seed=seed)
+    explanation = explain_conflict(
+        ask.graph, ask.labels, ask.targets(), limits=ask.limits, insert=ask.insert, seed=seed
+    )
     if explanation:
         # Sizes can fit where the order of neurons does not.
         try:
@@ -299,6 +301,8 @@ class _Pursuit:
                 self._tried,
                 known_impossible=True,
                 subject=self._ask.subject,
+                limits=self._ask.limits,
+                insert=self._ask.insert,
                 time_limit=min(self._time_limit, 10.0),
                 seed=self._seed,
             )

@@ -6,22 +6,26 @@ the best k are the k of highest utility. So a network of a million neurons becom
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from solver_nas.bounds import Bound, Counted, Forced, Frozen, Lattice, arrays
 from solver_nas.classes import classify, loose_joints, reached
+from solver_nas.labels import FIXED, Reason, Tie
 from solver_nas.partition import renumbered, split_by_counts, split_by_rows
-from solver_nas.utility import class_utility
+from solver_nas.utility import class_utility, descending
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from solver_nas.bounds import Curve, Measured, Restriction, Term
     from solver_nas.graph import Port
-    from solver_nas.labels import IntArray, Joint, Labels, Product, Reason
+    from solver_nas.labels import IntArray, Joint, Labels, Product
     from solver_nas.requests import Target
     from solver_nas.utility import FloatArray, Worth
 
@@ -37,6 +41,16 @@ class Count:
     constant: int
     keep: Mapping[int, int]
     new: Mapping[int, int]
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for equal expressions."""
+        return (self.constant, tuple(sorted(self.keep.items())), tuple(sorted(self.new.items())))
+
+    @property
+    def rigid(self) -> bool:
+        """Whether this is a number that nothing can change."""
+        return not self.keep and not self.new
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +86,56 @@ class SharedColumns(NamedTuple):
     reason: Reason
 
 
+class Monomial(NamedTuple):
+    """`factor * prod(over) / prod(under)`; the quotient is a whole number."""
+
+    factor: Fraction
+    over: tuple[Count, ...]
+    under: tuple[Count, ...] = ()
+
+
+class Gauge(NamedTuple):
+    """A cost that is measured: `function` of these sizes."""
+
+    function: Measured
+    sizes: tuple[Count, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Budget:
+    """A sum of products of sizes that stays between two numbers (`None`: no such end).
+
+    Args:
+        terms: its products.
+        gauges: what is measured.
+        constant: what is there whatever the sizes are.
+        low: the least that the sum may be.
+        high: the most.
+        limit: where it comes from.
+    """
+
+    terms: tuple[Monomial, ...]
+    gauges: tuple[Gauge, ...]
+    constant: Fraction
+    low: Fraction | None
+    high: Fraction | None
+    limit: Bound
+
+    @property
+    def counts(self) -> tuple[Count, ...]:
+        """Every size that it depends on."""
+        products = [count for term in self.terms for count in (*term.over, *term.under)]
+        return (*products, *(size for gauge in self.gauges for size in gauge.sizes))
+
+
+class Grid(NamedTuple):
+    """A size that is a multiple of a step, or one of some other sizes."""
+
+    size: Count
+    step: int
+    also: frozenset[int]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Bucket:
     """Classes that no constraint can tell apart.
@@ -81,12 +145,24 @@ class Bucket:
         utilities: of these classes, descending.
         neurons: how many (vertex, neuron) pairs each of its classes stands for.
         slot: the insertion slot that new neurons of this kind use, or -1 where none can be inserted.
+        forced: whether all of them have to stay (true) or to go (false); `None` if neither.
     """
 
     classes: IntArray
     utilities: FloatArray
     neurons: int
     slot: int
+    forced: bool | None = None
+
+    @property
+    def least(self) -> int:
+        """How many have to stay."""
+        return len(self.classes) if self.forced else 0
+
+    @property
+    def most(self) -> int:
+        """How many may stay."""
+        return 0 if self.forced is False else len(self.classes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,6 +183,10 @@ class Problem:
         most_new: how many new neurons a slot may get; `None` for no limit.
         positions: how many (vertex, neuron) pairs are up for change.
         utility_elsewhere: utility of the classes that are not up for change (always kept).
+        budgets: sums of products of sizes that stay between two numbers.
+        grids: sizes that are multiples.
+        slot_gains: for every insertion slot, what its first new neuron is worth, its second, and so on, descending;
+            empty where they are worth nothing.
     """
 
     class_of: IntArray
@@ -122,6 +202,9 @@ class Problem:
     most_new: int | None
     positions: int
     utility_elsewhere: float
+    budgets: tuple[Budget, ...] = ()
+    grids: tuple[Grid, ...] = ()
+    slot_gains: tuple[FloatArray, ...] = ()
 
 
 def pose(
@@ -132,6 +215,8 @@ def pose(
     everywhere: Iterable[Port] = (),
     insert: bool = True,
     most_new: int | None = None,
+    limits: Sequence[Restriction] = (),
+    promise: Worth | None = None,
 ) -> Problem:
     """Reduce a request to counts.
 
@@ -142,19 +227,38 @@ def pose(
         everywhere: tensors that may change without a target, where that gains utility.
         insert: whether new neurons may be inserted.
         most_new: how many new neurons may be inserted at any one place.
+        limits: what sizes have to keep.
+        promise: what new neurons of a tensor are worth, the first, the second and so on, descending.
 
     Raises:
         UtilityError: a utility is not finite or has the wrong length.
     """
+    frozen = tuple(
+        Tie(limit.labels, np.full_like(limit.labels, FIXED), Reason("", limit.text))
+        for limit in limits
+        if isinstance(limit, Frozen)
+    )
+    labels = replace(labels, ties=(*labels.ties, *frozen)) if frozen else labels
     class_of, classes = classify(labels)
-    return _Poser(labels, class_of, classes, insert=insert, most_new=most_new).pose(targets, worth, tuple(everywhere))
+    poser = _Poser(labels, class_of, classes, limits, insert=insert, most_new=most_new)
+    return poser.pose(targets, worth, tuple(everywhere), promise)
 
 
 class _Poser:
     """The steps of `pose`; lives for one call."""
 
-    def __init__(self, labels: Labels, class_of: IntArray, classes: int, *, insert: bool, most_new: int | None) -> None:
+    def __init__(
+        self,
+        labels: Labels,
+        class_of: IntArray,
+        classes: int,
+        limits: Sequence[Restriction],
+        *,
+        insert: bool,
+        most_new: int | None,
+    ) -> None:
         self.labels, self.class_of, self.classes = labels, class_of, classes
+        self.limits = [limit for limit in limits if not isinstance(limit, Frozen)]
         self.insert, self.most_new = insert and most_new != 0, most_new
         self.joints = loose_joints(labels, class_of)
         self.arrays = self._distinct_arrays()
@@ -170,7 +274,9 @@ class _Poser:
                     found.setdefault(id(level), level["label"].reshape(-1))
         return found
 
-    def pose(self, targets: Sequence[Target], worth: Worth, everywhere: tuple[Port, ...]) -> Problem:
+    def pose(
+        self, targets: Sequence[Target], worth: Worth, everywhere: tuple[Port, ...], promise: Worth | None
+    ) -> Problem:
         touched = self._touched(targets, everywhere)
         # Local numbers for the classes that are up for change; -1 for all others.
         local = np.full(self.classes, -1, np.int64)
@@ -179,8 +285,10 @@ class _Poser:
         groups = self._groups(local)
         joints = [j for j in self.joints if self._any(touched, j.rows, j.cells)]
         products = [p for p in self.labels.products if self._any(touched, p.rows, p.columns, p.cells)]
-        wide = self._refine(len(members), groups, joints, local)
-        fine = self._split_products(wide, products, local)
+        counted = [local[self.class_of[array]] for limit in self.limits for array in arrays(limit)]
+        wide = self._refine(len(members), [*groups, *counted], joints, local)
+        forced = self._forced(local, len(members))
+        fine = self._split_products(wide, products, forced, local)
         ports = [
             port
             for port, tensor in self.labels.tensors.items()
@@ -191,7 +299,7 @@ class _Poser:
         inside = local[self.class_of[_joined([self.labels.tensors[port].neurons["label"] for port in ports])]]
         neurons = np.bincount(inside[inside >= 0], minlength=len(members))
         slots, slot_of_part = self._slots(wide, joints, local)
-        buckets = _buckets(fine, wide, members, utility, neurons, slot_of_part)
+        buckets = _buckets(fine, wide, members, utility, neurons, slot_of_part, forced)
         count = _Counter(fine, wide, slot_of_part)
         return Problem(
             self.class_of,
@@ -209,7 +317,79 @@ class _Poser:
             self.most_new,
             int((inside >= 0).sum()),
             float(total[~touched].sum()),
+            (
+                *(self._budget(limit, local, count) for limit in self.limits if isinstance(limit, Bound)),
+                *self._contradictions(),
+            ),
+            tuple(
+                Grid(count.of(local[self.class_of[limit.labels]]), limit.step, limit.also)
+                for limit in self.limits
+                if isinstance(limit, Lattice)
+            ),
+            () if promise is None else self._gains(members[slots], ports, promise),
         )
+
+    def _gains(self, members: IntArray, ports: Sequence[Port], promise: Worth) -> tuple[FloatArray, ...]:
+        """What new neurons are worth, slot by slot: the sum over all places where they will stand."""
+        slot_of = np.full(self.classes, -1, np.int64)
+        slot_of[members] = np.arange(len(members))
+        sums: list[FloatArray | None] = [None] * len(members)
+        for port in ports:
+            slots = slot_of[self.class_of[self.labels.tensors[port].neurons["label"]]]
+            slots = slots[slots >= 0]
+            if len(slots):
+                gains = descending(promise(port), port.vertex)
+                for slot in slots:
+                    known = sums[slot]
+                    sums[slot] = gains if known is None else _added(known, gains)
+        return tuple(np.zeros(0) if gains is None else gains for gains in sums)
+
+    def _forced(self, local: IntArray, size: int) -> NDArray[np.int8]:
+        """Which classes have to stay (1) or to go (-1)."""
+        forced = np.zeros(size, np.int8)
+        for limit in self.limits:
+            if isinstance(limit, Forced):
+                inside = local[self.class_of[limit.labels]]
+                forced[inside[inside >= 0]] = 1 if limit.lives else -1
+        return forced
+
+    def _contradictions(self) -> Iterator[Budget]:
+        """Neurons that have to go, but are always kept, or have to stay as well."""
+        stay = np.zeros(self.classes, bool)
+        stay[FIXED] = True
+        for limit in self.limits:
+            if isinstance(limit, Forced) and limit.lives:
+                stay[self.class_of[limit.labels]] = True
+        for limit in self.limits:
+            if isinstance(limit, Forced) and not limit.lives and stay[self.class_of[limit.labels]].any():
+                origin = Bound(limit.text, (), None, Fraction(0))
+                yield Budget((), (), Fraction(1), None, Fraction(0), origin)
+
+    def _budget(self, limit: Bound, local: IntArray, count: _Counter) -> Budget:
+        known: dict[int, Count] = {}
+
+        def size(array: IntArray) -> Count:
+            if id(array) not in known:
+                known[id(array)] = count.of(local[self.class_of[array]])
+            return known[id(array)]
+
+        sums: dict[tuple[object, ...], Monomial] = {}
+        for term in limit.terms:
+            found = _monomial(term, size)
+            key = (tuple(one.key for one in found.over), tuple(one.key for one in found.under))
+            if key in sums:
+                found = found._replace(factor=found.factor + sums[key].factor)
+            sums[key] = found
+        constant = sum((term.factor for term in sums.values() if not term.over), start=Fraction(0))
+        terms = tuple(term for term in sums.values() if term.over and term.factor)
+        gauges, measured = [], 0.0
+        for curve in limit.curves:
+            gauge = _gauge(curve, size)
+            if gauge.sizes:
+                gauges.append(gauge)
+            else:
+                measured += float(gauge.function())
+        return Budget(terms, tuple(gauges), constant + Fraction(measured), limit.low, limit.high, limit)
 
     def _groups(self, local: IntArray) -> list[IntArray]:
         """The sizes that can change, as arrays of local classes; equal ones once."""
@@ -230,6 +410,7 @@ class _Poser:
         starts = [labels.tensors[port].neurons["label"] for port in wanted]
         starts += [side for balance in labels.balances for side in (balance.left, balance.right)]
         starts += [farewell.labels for farewell in labels.farewells]
+        starts += [array for limit in self.limits for array in arrays(limit)]
         return reached(labels, self.class_of, self.classes, starts)
 
     def _refine(self, size: int, groups: Iterable[IntArray], joints: Sequence[Joint], local: IntArray) -> IntArray:
@@ -245,8 +426,11 @@ class _Poser:
             part = split_by_counts(part, local[self.class_of[farewell.labels]])
         return renumbered(part)
 
-    def _split_products(self, part: IntArray, products: Sequence[Product], local: IntArray) -> IntArray:
-        """Rows, columns and cells of shared columns stand each for themselves."""
+    def _split_products(
+        self, part: IntArray, products: Sequence[Product], forced: NDArray[np.int8], local: IntArray
+    ) -> IntArray:
+        """Rows, columns and cells of shared columns stand each for themselves; what is forced stands apart."""
+        part = 3 * part + forced + 1
         alone = np.zeros(len(part), bool)
         for product in products:
             for labels in (product.rows, product.columns, product.cells.reshape(-1)):
@@ -347,8 +531,10 @@ def _different(rectangles: Sequence[Rectangle]) -> tuple[Rectangle, ...]:
     """Rectangles without those that say the same: queries and keys of one attention do."""
     found: dict[object, Rectangle] = {}
     for rectangle in rectangles:
-        cells = tuple((c.constant, *sorted(c.keep.items()), *sorted(c.new.items())) for c in rectangle.cells)
-        found.setdefault((rectangle.rows, cells), rectangle)
+        # A row that stands there several times (a key head for several query heads) says the same each time.
+        once = {(row, cells.key): (row, cells) for row, cells in zip(rectangle.rows, rectangle.cells, strict=True)}
+        rows, cells = zip(*once.values(), strict=True)
+        found.setdefault(frozenset(once), Rectangle(rows, cells, rectangle.reason))
     return tuple(found.values())
 
 
@@ -359,6 +545,7 @@ def _buckets(
     utility: FloatArray,
     neurons: IntArray,
     slot_of_part: IntArray,
+    forced: NDArray[np.int8],
 ) -> tuple[Bucket, ...]:
     # Sorted by bucket, then by falling utility, then by class: the order in which neurons are kept.
     order = np.lexsort((np.arange(len(fine)), -utility, fine))
@@ -367,8 +554,71 @@ def _buckets(
     for begin, end in pairwise(edges):
         inside = order[begin:end]
         first = inside[0]
-        found.append(Bucket(members[inside], utility[inside], int(neurons[first]), int(slot_of_part[wide[first]])))
+        must = None if not forced[first] else bool(forced[first] > 0)
+        slot = int(slot_of_part[wide[first]])
+        found.append(Bucket(members[inside], utility[inside], int(neurons[first]), slot, must))
     return tuple(found)
+
+
+def _added(one: FloatArray, other: FloatArray) -> FloatArray:
+    """The sum of two sequences; what is missing in the shorter one is zero."""
+    if len(one) < len(other):
+        one, other = other, one
+    result = one.copy()
+    result[: len(other)] += other
+    return result
+
+
+def _monomial(term: Term, size: Callable[[IntArray], Count]) -> Monomial:
+    """A product of sizes with everything taken out that is a number, or cancels."""
+    factor, under = term.factor * (term.volume.times or 0), []
+    over = [size(array) for array in term.volume.over]
+    if term.counted is Counted.KEPT:
+        over = [Count(one.constant, one.keep, {}) for one in over]
+    elif term.counted is Counted.NEW:
+        over = [Count(0, {}, one.new) for one in over]
+    for one in (size(array) for array in term.volume.under):
+        same = next((place for place, other in enumerate(over) if _ratio(other, one) is not None), None)
+        if one.rigid:
+            factor /= one.constant
+        elif same is not None:
+            factor *= _ratio(over.pop(same), one) or 0
+        else:
+            under.append(one)
+    for one in over:
+        factor *= one.constant if one.rigid else 1
+    over = sorted((one for one in over if not one.rigid), key=lambda one: one.key)
+    return Monomial(factor, tuple(over), tuple(under))
+
+
+def _ratio(one: Count, other: Count) -> Fraction | None:
+    """How many times the other expression the first one is; `None` if it is no multiple of it."""
+    first, second = (
+        {
+            ("constant", 0): c.constant,
+            **{("keep", k): v for k, v in c.keep.items()},
+            **{("new", k): v for k, v in c.new.items()},
+        }
+        for c in (one, other)
+    )
+    ratios = {Fraction(first[key], value) for key, value in second.items() if value and key in first}
+    if len(ratios) != 1 or {key for key in first if first[key]} != {key for key in second if second[key]}:
+        return None
+    return ratios.pop()
+
+
+def _gauge(curve: Curve, size: Callable[[IntArray], Count]) -> Gauge:
+    """A measured cost as a function of the sizes that can change, each once."""
+    counts = [size(axis) for axis in curve.axes]
+    loose = {count.key: count for count in counts if not count.rigid}
+    places = {key: place for place, key in enumerate(loose)}
+
+    def function(*sizes: IntArray) -> FloatArray:
+        return curve.function(
+            *(np.asarray(c.constant) if c.rigid else np.asarray(sizes[places[c.key]]) for c in counts)
+        )
+
+    return Gauge(function, tuple(loose.values()))
 
 
 def _minimal(sizes: Sequence[Count]) -> list[Count]:

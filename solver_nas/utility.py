@@ -42,6 +42,27 @@ def class_utility(labels: Labels, ports: Iterable[Port], class_of: IntArray, cla
     return total.astype(np.float64, copy=False)
 
 
+def descending(value: object, vertex: str) -> FloatArray:
+    """What new neurons are worth: the first, the second, and so on.
+
+    Raises:
+        UtilityError: it is no sequence of numbers, not finite, or a later one is worth more than an earlier one.
+    """
+    try:
+        vector = np.array(value, np.float64).reshape(-1)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UtilityError(
+            f"vertex {vertex!r}: what new neurons are worth is {value!r}, no sequence of numbers"
+        ) from error
+    if not np.isfinite(vector).all():
+        raise UtilityError(f"vertex {vertex!r}: what new neurons are worth is not finite: {vector}")
+    if (np.diff(vector) > 0).any():
+        raise UtilityError(
+            f"vertex {vertex!r}: a later new neuron is worth more than an earlier one; give a sequence that never rises"
+        )
+    return vector
+
+
 def checked(value: object, size: int, vertex: str) -> FloatArray | None:
     """A utility as a vector; `None` if it is zero throughout."""
     try:

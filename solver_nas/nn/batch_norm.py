@@ -86,7 +86,7 @@ def rescale(call: Call, y: Any, axes: list[int]) -> Any:
     return y
 
 
-@rule("batch_norm")
+@rule("batch_norm", buffers=("mean", "var"))
 def _flow(scope: Scope) -> Tensor:
     y = scope.inputs[0]
     for role in scope.vertex.parameters:

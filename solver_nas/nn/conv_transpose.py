@@ -152,18 +152,19 @@ def _flow(scope: Scope) -> Tensor:
     named = title("conv_transpose", scope.vertex.name)
     spatial = enlarged(over, scope.integers("output_padding"), x.shape[2:], named)
     sizes = dict(zip(after, spatial, strict=True))
-    why = "transposed convolution: equal channels"
+    # Every input position is multiplied with the whole kernel.
+    why, repeats = "transposed convolution: equal channels", f"n{before}"
     if scope.attribute("depthwise", bool):
         spec, fixed = f"nc{before},co{inside}->nc{after}", f"o{inside}"
-        y = einsum(scope, spec, x, scope.weight("weight"), fixed=fixed, sizes=sizes, why=why)
+        y = einsum(scope, spec, x, scope.weight("weight"), fixed=fixed, sizes=sizes, why=why, repeats=repeats)
     elif scope.attribute("grouped", bool):
         groups, shape = scope.attribute("groups", int), scope.vertex.parameters["weight"].shape
         channels = shape[0] // groups
         weight = scope.weight("weight", [(groups, channels), *((size,) for size in shape[1:])])
         x = split_axis(scope, x, 1, (groups, channels))
         spec = f"ngi{before},gio{inside}->ngo{after}"
-        y = merge_axes(scope, einsum(scope, spec, x, weight, fixed=inside, sizes=sizes, why=why), 1, 2)
+        y = merge_axes(scope, einsum(scope, spec, x, weight, fixed=inside, sizes=sizes, why=why, repeats=repeats), 1, 2)
     else:
         spec = f"nc{before},co{inside}->no{after}"
-        y = einsum(scope, spec, x, scope.weight("weight"), fixed=inside, sizes=sizes, why=why)
+        y = einsum(scope, spec, x, scope.weight("weight"), fixed=inside, sizes=sizes, why=why, repeats=repeats)
     return accompany(scope, y, "bias", [-rank - 1]) if scope.has("bias") else y

@@ -8,7 +8,7 @@ import numpy as np
 
 from solver_nas.errors import GraphError, LayerError
 from solver_nas.frontend import Handle
-from solver_nas.labels import Block, Tensor, Use
+from solver_nas.labels import Block, Tensor, Use, Volume
 from solver_nas.nn.forward import Call, forward
 from solver_nas.rules import Scope, Takes, Weight, rule
 from solver_nas.rules.contract import elementwise
@@ -206,7 +206,28 @@ def _absorb(scope: Scope) -> Tensor:
             known[name] = _single_axis(scope, tensor)
     made = _bind(scope, known)["out"]
     assert made is not None, "the axis belongs to this vertex alone"
-    return _output(scope, made)
+    result = _output(scope, made)
+    _count_work(scope, result, known)
+    return result
+
+
+def _count_work(scope: Scope, result: Tensor, known: Mapping[str, Neurons | None]) -> None:
+    """Every array with both an input's and the output's axis is taken to be applied once at every position."""
+    times: int | None = 1
+    for axis, size in enumerate(result.shape[1:], start=1):
+        if result.block_of(axis) is None:
+            times = None if times is None or size is None else times * size
+    for role, names in scope.attribute("axes", dict).items():
+        if "out" not in names or not any(name in known for name in names):
+            continue
+        shape, over, count = scope.vertex.parameters[role].shape, [], times
+        for name, size in zip(names, shape, strict=True):
+            neurons = result.neurons if name == "out" else known.get(name)
+            if neurons is not None:
+                over.append(neurons["label"])
+            else:
+                count = None if count is None else count * size
+        scope.tape.work(Volume(scope.vertex.name, count, tuple(over)))
 
 
 def _output(scope: Scope, neurons: Neurons) -> Tensor:

@@ -65,4 +65,4 @@ def _forward(call: Call) -> Any:
 def _flow(scope: Scope) -> Tensor:
     tokens = scope.pin(scope.inputs[0], "token numbers are looked up in a table")
     weight = scope.weight("weight")
-    return einsum(scope, "...,vd->...d", tokens, weight, fixed="v", why="embedding: equal sizes")
+    return einsum(scope, "...,vd->...d", tokens, weight, fixed="v", why="embedding: equal sizes", repeats=None)

@@ -202,11 +202,12 @@ def _flow(scope: Scope) -> Tensor:
     features, why = scope.vertex.parameters["weight_ih"].shape[1], "recurrence: equal sizes"
     steps = "t" if scope.attribute("return_sequences", bool) else ""
     weight = scope.weight("weight_ih", [(gates, units), (features,)])
-    y = einsum(scope, f"nti,ghi->n{steps}h", x, weight, fixed="g", why=why)
+    y = einsum(scope, f"nti,ghi->n{steps}h", x, weight, fixed="g", why=why, repeats="nt")
     state = scope.weight("weight_hh", [(gates, units), (units,)])
-    y = einsum(scope, f"n{steps}h,ghh->n{steps}h", y, state, fixed="g", why=why)
+    sizes = {"t": x.shape[-2]}
+    y = einsum(scope, f"n{steps}h,ghh->n{steps}h", y, state, fixed="g", why=why, sizes=sizes, repeats="nt")
     for role in ("bias_ih", "bias_hh"):
         if scope.has(role):
             weight = scope.weight(role, [(gates, units)])
-            y = einsum(scope, f"n{steps}h,gh->n{steps}h", y, weight, fixed="g", why=why)
+            y = einsum(scope, f"n{steps}h,gh->n{steps}h", y, weight, fixed="g", why=why, repeats=None)
     return y

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from solver_nas.labels import Tensor, Use
+from solver_nas.labels import Tensor, Use, Volume
 from solver_nas.rules.merge import Meeting, Part
 from solver_nas.rules.scope import Weight
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from solver_nas.labels import IntArray
     from solver_nas.rules.scope import Scope
 
 Operand = Tensor | Weight
@@ -24,6 +25,7 @@ def einsum(
     fixed: str = "",
     sizes: Mapping[str, int | None] | None = None,
     why: str = "contraction: equal sizes",
+    repeats: str | None = "",
 ) -> Tensor:
     """Multiply operands over named axes, as `numpy.einsum` does.
 
@@ -37,6 +39,9 @@ def einsum(
         fixed: letters that cannot change, such as the axes of a convolution's window.
         sizes: sizes of output letters that no operand has.
         why: the relation in words.
+        repeats: letters over which a parameter is applied again and again, where these are others than those
+            that only the output has; `None` if nothing is multiplied and added (a bias, a table). It is what
+            the number of multiplications is counted by.
 
     >>> # dense: einsum(scope, "...i,oi->...o", x, weight)
     """
@@ -53,6 +58,7 @@ def einsum(
         fixed=frozenset(fixed),
         sizes=sizes or {},
         why=why,
+        repeats=repeats,
     )
 
 
@@ -61,7 +67,7 @@ def elementwise(scope: Scope, *operands: Operand, why: str = "element-wise: equa
     rank = max(len(operand.shape) for operand in operands)
     letters = tuple(f"axis {axis - rank}" for axis in range(rank))
     terms = [letters[rank - len(operand.shape) :] for operand in operands]
-    return _join(scope, operands, terms, letters, fixed=frozenset(), sizes={}, why=why)
+    return _join(scope, operands, terms, letters, fixed=frozenset(), sizes={}, why=why, repeats=None)
 
 
 def _letters(term: str, rank: int) -> tuple[str, ...]:
@@ -152,6 +158,7 @@ def _join(
     fixed: frozenset[str],
     sizes: Mapping[str, int | None],
     why: str,
+    repeats: str | None,
 ) -> Tensor:
     terms = _terms(scope, operands, letters)
     known = _sizes(scope, terms, sizes)
@@ -165,7 +172,43 @@ def _join(
             _bind(scope, meeting, term.operand, term.letters, output, fixed, given)
             # A later parameter meets the neurons that an earlier one has made.
             given |= {letter for letter, _ in term.present}
+    if repeats is not None:
+        _count_work(scope, meeting, terms, output, known, repeats)
     return Tensor(tuple(known.get(letter, 1) for letter in output), meeting.blocks(output))
+
+
+def _count_work(
+    scope: Scope,
+    meeting: Meeting,
+    terms: Sequence[_Term],
+    output: Sequence[str],
+    known: Mapping[str, int | None],
+    repeats: str,
+) -> None:
+    """Note how often is multiplied and added: once for every entry of a parameter and every repetition of it."""
+    weights = [term for term in terms if isinstance(term.operand, Weight)]
+    letters = [letter for term in weights or terms for letter, _ in term.present]
+    if all(letter in output for letter in letters):
+        return
+    if weights:
+        letters += [letter for letter in repeats or output if letter not in letters]
+    else:
+        letters = list(dict.fromkeys(letters))
+    # The first axis of a tensor whose size is not known is the batch; costs are those of one sample.
+    batch = {term.letters[0] for term in terms if isinstance(term.operand, Tensor) and term.operand.shape[0] is None}
+    times: int | None = 1
+    over: list[IntArray] = []
+    under: list[IntArray] = []
+    for letter in letters:
+        part = next((part for part in meeting.parts if letter in part.letters), None)
+        if part is not None:
+            depth = part.letters.index(letter)
+            over.append(part.levels[depth]["label"].reshape(-1))
+            under += [part.levels[depth - 1]["label"].reshape(-1)] if depth else []
+            continue
+        size = 1 if letter in batch else known.get(letter)
+        times = None if times is None or size is None else times * size
+    scope.tape.work(Volume(scope.vertex.name, times, tuple(over), tuple(under)))
 
 
 def _silence(scope: Scope, terms: Sequence[_Term], output: Sequence[str]) -> None:

@@ -73,6 +73,7 @@ class Rule:
         rewrite: how its attributes follow the sizes.
         exact: whether dropping neurons equals masking them (not so across an axis that is normalised).
         takes: how many inputs it takes.
+        buffers: roles of arrays that describe the data and are not learned (running statistics).
     """
 
     kind: str
@@ -80,6 +81,7 @@ class Rule:
     rewrite: Rewrite
     exact: bool
     takes: Takes
+    buffers: frozenset[str]
 
 
 _RULES: dict[str, Rule] = {}
@@ -90,7 +92,12 @@ def _unchanged(vertex: Vertex, resized: Resized) -> Mapping[str, object]:  # noq
 
 
 def rule(
-    kind: str, *, rewrite: Rewrite = _unchanged, exact: bool = True, takes: Takes = Takes.FIXED
+    kind: str,
+    *,
+    rewrite: Rewrite = _unchanged,
+    exact: bool = True,
+    takes: Takes = Takes.FIXED,
+    buffers: Sequence[str] = (),
 ) -> Callable[[Flow], Flow]:
     """Register how neurons pass through a kind of operation.
 
@@ -99,6 +106,7 @@ def rule(
         rewrite: new attributes after a change (groups, split sizes, literal shapes).
         exact: whether dropping a neuron equals setting it to zero.
         takes: how many inputs it takes; edges can be added and removed unless that is fixed.
+        buffers: roles of arrays that are not learned; they are no parameters when these are counted.
 
     Raises:
         RuleError: the kind has a rule already.
@@ -107,7 +115,7 @@ def rule(
     def register(flow: Flow) -> Flow:
         if kind in _RULES:
             raise RuleError(f"operation {kind!r} has a rule already; give yours another name")
-        _RULES[kind] = Rule(kind, flow, rewrite, exact, takes)
+        _RULES[kind] = Rule(kind, flow, rewrite, exact, takes, frozenset(buffers))
         return flow
 
     return register

@@ -20,6 +20,7 @@ from solver_nas.labels import (
     Reason,
     Tie,
     Use,
+    Volume,
     neurons,
 )
 
@@ -80,6 +81,7 @@ class Tape:
         self._pinned: list[Reason] = []
         self._balances: list[Balance] = []
         self._farewells: list[Farewell] = []
+        self._works: list[Volume] = []
         self._parameters: dict[str, _ParameterRecord] = {}
 
     def fresh(self, key: SourceKey, shape: tuple[int, ...], reason: Reason) -> Neurons:
@@ -155,6 +157,10 @@ class Tape:
         """These have to go."""
         self._farewells.append(Farewell(array["label"].reshape(-1), reason))
 
+    def work(self, volume: Volume) -> None:
+        """A contraction multiplies and adds that often, for one sample."""
+        self._works.append(volume)
+
     def product(self, rows: Neurons, columns: Neurons, cells: Neurons, reason: Reason) -> None:
         """A cell lives iff its row and its column do."""
         self._encounters.append(Encounter(rows[..., None], cells, reason, rows=True))
@@ -218,4 +224,5 @@ class Tape:
             np.unique(np.concatenate([np.zeros(0, np.int64), *self._silent])),
             tuple(self._balances),
             tuple(self._farewells),
+            tuple(self._works),
         )

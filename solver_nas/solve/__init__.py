@@ -7,15 +7,27 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from solver_nas.solve.closed import solve_single
-from solver_nas.solve.exact import reachable, solve_counts
+from solver_nas.solve.exact import extreme_amount, reachable, solvable, solve_counts
 from solver_nas.solve.parts import parts, whole
 from solver_nas.solve.rectangular import reachable_sizes, solve_rectangular
-from solver_nas.solve.solution import Certificate, Counts, Selection, Status, kept_utility, select
+from solver_nas.solve.solution import Certificate, Counts, Selection, Status, kept_utility, promised_utility, select
 
 if TYPE_CHECKING:
+    from solver_nas.bounds import Bound
     from solver_nas.problem import Problem, Wish
 
-__all__ = ["Certificate", "Counts", "Selection", "Status", "certify", "nearest_sizes", "select", "solve"]
+__all__ = [
+    "Certificate",
+    "Counts",
+    "Selection",
+    "Status",
+    "certify",
+    "extreme",
+    "feasible",
+    "nearest_sizes",
+    "select",
+    "solve",
+]
 
 TIME_LIMIT = 20.0  # seconds, as in the reference
 
@@ -34,7 +46,7 @@ def solve(problem: Problem, *, time_limit: float = TIME_LIMIT, seed: int = 0) ->
     """
     deadline = time.perf_counter() + time_limit
     kept, new = [0] * len(problem.buckets), [0] * len(problem.slots)
-    status, deviation, slack = Status.OPTIMAL, 0, 0.0
+    status, deviation, slack, method = Status.OPTIMAL, 0, 0.0, ""
     found_parts = parts(problem)
     hard = sum(not part.single for part in found_parts)
     for part in found_parts:
@@ -52,13 +64,15 @@ def solve(problem: Problem, *, time_limit: float = TIME_LIMIT, seed: int = 0) ->
         for number, count in zip(part.slot_numbers, found.new, strict=True):
             new[number] = count
         deviation, slack = deviation + found.deviation, slack + found.slack
+        method = method or found.method
         status = Status.FEASIBLE if found.status is Status.FEASIBLE else status
-    return Counts(status, tuple(kept), tuple(new), deviation, slack)
+    return Counts(status, tuple(kept), tuple(new), deviation, slack, method)
 
 
 def certify(problem: Problem, counts: Counts, seconds: dict[str, float]) -> Certificate:
     """What is known about the selection that these counts stand for."""
-    objective = kept_utility(problem.buckets, counts.kept) + problem.utility_elsewhere
+    promised = promised_utility(problem.slot_gains, counts.new)
+    objective = kept_utility(problem.buckets, counts.kept) + problem.utility_elsewhere + promised
     return Certificate(
         counts.status,
         objective,
@@ -68,7 +82,37 @@ def certify(problem: Problem, counts: Counts, seconds: dict[str, float]) -> Cert
         sum(len(bucket.classes) for bucket in problem.buckets),
         len(problem.buckets),
         seconds,
+        promised,
+        counts.method,
     )
+
+
+def feasible(problem: Problem, *, time_limit: float = TIME_LIMIT, seed: int = 0) -> Status:
+    """Whether there is any selection at all: `OPTIMAL` if there is, `INFEASIBLE` if not, `UNKNOWN` out of time."""
+    deadline = time.perf_counter() + time_limit
+    for part in parts(problem):
+        if part.single:
+            status = solve_single(part.buckets[0], part.sizes, part.wishes, part.most_new).status
+        else:
+            found = solve_rectangular(part)
+            status = solvable(part, deadline, seed) if found is None else found.status
+        if status in (Status.INFEASIBLE, Status.UNKNOWN):
+            return status
+    return Status.OPTIMAL
+
+
+def extreme(problem: Problem, bound: Bound, *, time_limit: float = TIME_LIMIT, seed: int = 0) -> float | None:
+    """The least (or, of a lower bound, the largest) amount that is possible without this bound, all else being kept.
+
+    Returns:
+        The amount; `None` if even without the bound nothing is possible, or if that was not found out in time.
+    """
+    deadline = time.perf_counter() + time_limit
+    mine = next((budget for budget in whole(problem).budgets if budget.limit is bound), None)
+    if mine is None:
+        return None
+    others = replace(problem, budgets=tuple(budget for budget in problem.budgets if budget.limit is not bound))
+    return extreme_amount(whole(others), mine, deadline, seed)
 
 
 def nearest_sizes(problem: Problem, wish: Wish, *, time_limit: float = TIME_LIMIT, seed: int = 0) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ from solver_nas.solve.solution import Counts, Status
 from solver_nas.solve.worth import Worth
 
 if TYPE_CHECKING:
-    from solver_nas.problem import Wish
+    from solver_nas.problem import Budget, Wish
     from solver_nas.solve.model import Window
     from solver_nas.solve.parts import Part
 
@@ -51,7 +52,8 @@ def solve_counts(part: Part, deadline: float, seed: int) -> Counts:
             return Counts(status)
         least = round(search.solver.objective_value)
         missed = _Deviation(least, least // (len(counts.short) + 1), exact=status is Status.OPTIMAL)
-    if part.rectangles or part.shared or not missed.exact:
+    limited = part.budgets or part.grids or part.slot_gains or any(b.forced is not None for b in part.buckets)
+    if part.rectangles or part.shared or limited or not missed.exact:
         found = _best(part, None, missed, deadline, seed)
     else:
         found = _priced(part, missed, deadline, seed)
@@ -128,12 +130,12 @@ def _most_utility(search: Search, worth: Worth) -> tuple[Status, int, int]:
         if status in (Status.INFEASIBLE, Status.UNKNOWN):
             break
         bound = int(np.floor(search.solver.best_objective_bound + 0.5))
-        true = worth.true(search.kept)
+        true = worth.true(search.kept, search.new)
         if best is None or true > best:
             best, kept, new = true, search.kept, search.new
         if best >= bound or status is Status.FEASIBLE:
             break
-        worth.refine(search.kept)
+        worth.refine(search.kept, search.new)
     if best is None:
         return status, 0, 0
     search.kept, search.new = kept, new
@@ -174,10 +176,10 @@ def _break_ties(search: Search, worth: Worth, objective: cp_model.LinearExpr, be
         if search.run() is not Status.OPTIMAL:
             search.kept, search.new = kept, new
             return False
-        if worth.true(search.kept) >= best:
+        if worth.true(search.kept, search.new) >= best:
             search.model.add(objective <= round(search.solver.objective_value))
             return True
-        worth.refine(search.kept)
+        worth.refine(search.kept, search.new)
 
 
 def reachable(part: Part, wish: Wish, *, upwards: bool, deadline: float, seed: int) -> int | None:
@@ -202,3 +204,26 @@ def reachable(part: Part, wish: Wish, *, upwards: bool, deadline: float, seed: i
         counts.model.maximize(size)
     search = Search(counts, deadline, seed)
     return round(search.solver.objective_value) if search.run() is Status.OPTIMAL else None
+
+
+def solvable(part: Part, deadline: float, seed: int) -> Status:
+    """Whether a part has any solution, whatever it is worth."""
+    return Search(CountModel(part), deadline, seed).run()
+
+
+def extreme_amount(part: Part, budget: Budget, deadline: float, seed: int) -> float | None:
+    """The least amount of a budget that is not among the part's (or the largest, if it has a lower end).
+
+    Returns:
+        The amount; `None` if the part has no solution, or none was proven in time.
+    """
+    counts = CountModel(part)
+    amount, scale = counts.amount(budget)
+    if budget.high is not None:
+        counts.model.minimize(amount)
+    else:
+        counts.model.maximize(amount)
+    search = Search(counts, deadline, seed)
+    if search.run() is not Status.OPTIMAL:
+        return None
+    return float(Fraction(round(search.solver.objective_value)) / scale + budget.constant)

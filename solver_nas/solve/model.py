@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from typing import TYPE_CHECKING
+from fractions import Fraction
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 from ortools.sat.python import cp_model
 
 from solver_nas.solve.solution import Status
@@ -13,10 +16,32 @@ from solver_nas.solve.solution import Status
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from solver_nas.problem import Count, Rectangle, SharedColumns, Wish
+    from solver_nas.problem import Budget, Count, Gauge, Grid, Monomial, Rectangle, SharedColumns, Wish
     from solver_nas.solve.parts import Part
+    from solver_nas.solve.solution import Counts
 
 Window = tuple[int, int]
+
+_MOST_DENOMINATOR = 10**6  # of the factors of a limit; finer ones are rounded to the safe side
+_MOST_POINTS = 200_000  # of a table of measured costs; CP-SAT holds each of them
+_GAUGE_STEPS = 2**30  # how finely a measured cost is told apart, relative to its limit
+_ROUNDING = 1e-6  # of a step; what float64 leaves of a product is no reason to round up
+
+
+class TableError(Exception):
+    """A measured cost has more points than a model can hold."""
+
+
+class _Range(NamedTuple):
+    """An expression and what it can be."""
+
+    expression: cp_model.LinearExprT
+    low: int
+    high: int
+
+    def times(self, factor: int) -> cp_model.LinearExprT:
+        """A multiple of it."""
+        return self.expression * factor
 
 
 class CountModel:
@@ -33,7 +58,7 @@ class CountModel:
         self.part = part
         self.model = cp_model.CpModel()
         most = most_new(part) if most is None else most
-        self.windows = list(windows or ((0, len(bucket.classes)) for bucket in part.buckets))
+        self.windows = list(windows or ((bucket.least, bucket.most) for bucket in part.buckets))
         self.kept = [self._count_variable(*window) for window in self.windows]
         self.new = [self.model.new_int_var(0, most, "") for _ in range(part.slots)]
         for size in part.sizes:
@@ -48,6 +73,12 @@ class CountModel:
             self._shared(shared)
         for balance in part.balances:
             self.model.add(self.expression(balance) == 0)
+        self.most = most
+        self._products: dict[tuple[object, ...], _Range] = {}
+        for budget in part.budgets:
+            self._budget(budget)
+        for grid in part.grids:
+            self._grid(grid)
 
     def _count_variable(self, low: int, high: int) -> cp_model.IntVar:
         return self.model.new_bool_var("") if (low, high) == (0, 1) else self.model.new_int_var(low, high, "")
@@ -65,6 +96,88 @@ class CountModel:
     def expression(self, count: Count) -> cp_model.LinearExpr:
         """A size over this model's variables."""
         return self._sum(count.keep, count.new, count.constant)
+
+    def span(self, count: Count) -> tuple[int, int]:
+        """The least and the largest value of an expression inside the windows."""
+        keep = [(factor, *self.windows[bucket]) for bucket, factor in count.keep.items()]
+        terms = [*keep, *((factor, 0, self.most) for factor in count.new.values())]
+        low = count.constant + sum(factor * (least if factor > 0 else most) for factor, least, most in terms)
+        return low, count.constant + sum(factor * (most if factor > 0 else least) for factor, least, most in terms)
+
+    def _budget(self, budget: Budget) -> None:
+        """Products of sizes between two numbers; all in whole numbers, rounded to the safe side."""
+        amount, scale = self.amount(budget)
+        if budget.high is not None:
+            self.model.add(amount <= math.floor((budget.high - budget.constant) * scale))
+        if budget.low is not None:
+            self.model.add(amount >= math.ceil((budget.low - budget.constant) * scale))
+
+    def amount(self, budget: Budget) -> tuple[cp_model.LinearExpr, Fraction]:
+        """What a budget's terms come to, without its constant, in whole numbers; and what 1 is multiplied with."""
+        common = math.lcm(budget.constant.denominator, *(term.factor.denominator for term in budget.terms))
+        ends = [end for end in (budget.low, budget.high) if end is not None]
+        scale = Fraction(min(common, _MOST_DENOMINATOR))
+        if budget.gauges:
+            scale *= _gauge_scale(ends, budget)
+        upwards = budget.high is not None
+        products = [self._product(term).times(_rounded(term.factor * scale, budget)) for term in budget.terms]
+        gauges = [self._gauge(gauge, float(scale), upwards=upwards) for gauge in budget.gauges]
+        return cp_model.LinearExpr.sum([*products, *gauges]), scale
+
+    def _product(self, term: Monomial) -> _Range:
+        """A product of sizes by a product of rows."""
+        key = (tuple(one.key for one in term.over), tuple(one.key for one in term.under))
+        if key not in self._products:
+            found = self._plain(term.over[0])
+            for one in term.over[1:]:
+                found = self._times(found, self._plain(one))
+            for rows in term.under:
+                found = self._divided(found, self._plain(rows))
+            self._products[key] = found
+        return self._products[key]
+
+    def _plain(self, count: Count) -> _Range:
+        return _Range(self.expression(count), *self.span(count))
+
+    def _times(self, one: _Range, other: _Range) -> _Range:
+        corners = [a * b for a in (one.low, one.high) for b in (other.low, other.high)]
+        product = self.model.new_int_var(min(corners), max(corners), "")
+        self.model.add_multiplication_equality(product, [one.expression, other.expression])
+        return _Range(product, min(corners), max(corners))
+
+    def _divided(self, one: _Range, rows: _Range) -> _Range:
+        most = max(abs(one.low), abs(one.high))
+        quotient = _Range(self.model.new_int_var(-most, most, ""), -most, most)
+        rows = _Range(rows.expression, max(rows.low, 1), rows.high)
+        self.model.add(rows.expression >= 1)
+        self.model.add_multiplication_equality(one.expression, [quotient.expression, rows.expression])
+        return quotient
+
+    def _gauge(self, gauge: Gauge, scale: float, *, upwards: bool) -> cp_model.LinearExprT:
+        """A measured cost, from a table of all sizes inside the windows."""
+        spans = [self.span(size) for size in gauge.sizes]
+        points = math.prod(high - low + 1 for low, high in spans)
+        if points > _MOST_POINTS:
+            raise TableError(points)
+        axes = np.meshgrid(*(np.arange(low, high + 1) for low, high in spans), indexing="ij")
+        costs = np.asarray(gauge.function(*axes), np.float64) * scale
+        whole = (np.ceil(costs - _ROUNDING) if upwards else np.floor(costs + _ROUNDING)).astype(np.int64).reshape(-1)
+        cost = self.model.new_int_var(int(whole.min()), int(whole.max()), "")
+        columns = [self._variable(size) for size in gauge.sizes]
+        rows = np.stack([*(axis.reshape(-1) for axis in axes), whole], axis=1)
+        self.model.add_allowed_assignments([*columns, cost], rows.tolist())
+        return cost
+
+    def _variable(self, count: Count) -> cp_model.IntVar:
+        variable = self.model.new_int_var(*self.span(count), "")
+        self.model.add(variable == self.expression(count))
+        return variable
+
+    def _grid(self, grid: Grid) -> None:
+        low, high = self.span(grid.size)
+        values = {*range(max(grid.step, -(-low // grid.step) * grid.step), high + 1, grid.step), *grid.also}
+        domain = cp_model.Domain.from_values(sorted(values))
+        self.model.add_linear_expression_in_domain(self.expression(grid.size), domain)
 
     def _wish(self, wish: Wish) -> None:
         size, target = self.expression(wish.count), wish.target
@@ -140,7 +253,38 @@ def most_new(part: Part) -> int:
         for balance in part.balances
     )
     useful = 2 * wished + needed + max((len(bucket.classes) for bucket in part.buckets), default=0)
+    useful += sum(_demand(part, budget) for budget in part.budgets) + max((grid.step for grid in part.grids), default=0)
+    useful += max((max(grid.also, default=0) for grid in part.grids), default=0)
+    useful = max([useful, *map(len, part.slot_gains)])
     return useful if part.most_new is None else min(useful, part.most_new)
+
+
+def _demand(part: Part, budget: Budget) -> int:
+    """How large a limit that speaks of sizes alone, such as a least size, can want one of them."""
+    if budget.gauges or not budget.terms or any(len(term.over) > 1 or term.under for term in budget.terms):
+        return 0
+    wanted = max(
+        [abs(end - budget.constant) for end in (budget.low, budget.high) if end is not None], default=Fraction(0)
+    )
+    if len({term.factor > 0 for term in budget.terms}) > 1:
+        # With terms on both sides, one size can be wanted as large as the others are.
+        sizes = [(t.factor, t.over[0].constant, t.over[0].keep) for t in budget.terms]
+        wanted += sum(
+            abs(factor) * (constant + sum(often * len(part.buckets[b].classes) for b, often in keep.items()))
+            for factor, constant, keep in sizes
+        )
+    return math.ceil(wanted / min(abs(term.factor) for term in budget.terms))
+
+
+def _rounded(factor: Fraction, budget: Budget) -> int:
+    """A whole factor that errs on the side of the limit."""
+    return math.ceil(factor) if budget.high is not None else math.floor(factor)
+
+
+def _gauge_scale(ends: Sequence[Fraction], budget: Budget) -> Fraction:
+    """How many steps a unit of a measured cost has, so that the limit itself has about 2^30."""
+    size = max([abs(end - budget.constant) for end in ends], default=Fraction(1))
+    return Fraction(_GAUGE_STEPS) / size if size else Fraction(_GAUGE_STEPS)
 
 
 def _negated(literal: cp_model.LiteralT) -> cp_model.LiteralT:
@@ -150,7 +294,7 @@ def _negated(literal: cp_model.LiteralT) -> cp_model.LiteralT:
 class Search:
     """Solves one model for one objective after the other."""
 
-    def __init__(self, counts: CountModel, deadline: float, seed: int) -> None:
+    def __init__(self, counts: CountModel, deadline: float, seed: int, start: Counts | None = None) -> None:
         self.counts, self.model, self.deadline = counts, counts.model, deadline
         self.solver = cp_model.CpSolver()
         # One worker is deterministic; these models are small enough that more would not pay.
@@ -163,6 +307,8 @@ class Search:
             min(high, len(b.classes)) for b, (_, high) in zip(counts.part.buckets, counts.windows, strict=True)
         ]
         self.new = [0 for _ in counts.new]
+        if start is not None:
+            self.kept, self.new = list(start.kept), list(start.new)
 
     def run(self) -> Status:
         """Solve as the model stands, from the last solution on."""

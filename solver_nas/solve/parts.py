@@ -9,12 +9,13 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from solver_nas.problem import Count, Rectangle, SharedColumns, Wish
+from solver_nas.problem import Budget, Count, Gauge, Grid, Monomial, Rectangle, SharedColumns, Wish
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from solver_nas.problem import Bucket, Problem
+    from solver_nas.utility import FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +32,9 @@ class Part:
         shared: rectangles with shared columns.
         balances: expressions that have to be zero.
         most_new: how many new neurons a slot may get; `None` for no limit.
+        budgets: sums of products of sizes that stay between two numbers.
+        grids: sizes that are multiples.
+        slot_gains: what new neurons are worth, by slot, descending.
         numbers: the problem's bucket numbers.
         slot_numbers: the problem's slot numbers.
     """
@@ -44,13 +48,21 @@ class Part:
     shared: tuple[SharedColumns, ...]
     balances: tuple[Count, ...]
     most_new: int | None
+    budgets: tuple[Budget, ...]
+    grids: tuple[Grid, ...]
+    slot_gains: tuple[FloatArray, ...]
     numbers: tuple[int, ...]
     slot_numbers: tuple[int, ...]
 
     @property
     def single(self) -> bool:
         """Whether one number says it all."""
-        return len(self.buckets) == 1 and not self.rectangles and not self.shared and not self.balances
+        return (
+            len(self.buckets) == 1
+            and self.buckets[0].forced is None
+            and not (self.rectangles or self.shared or self.balances or self.budgets or self.grids)
+            and not any(map(len, self.slot_gains))
+        )
 
 
 def parts(problem: Problem) -> list[Part]:
@@ -66,7 +78,9 @@ def parts(problem: Problem) -> list[Part]:
         *(set(wish.count.keep) for wish in problem.wishes),
         *(_of_rectangle(rectangle) for rectangle in problem.rectangles),
         *(_of_shared(shared) for shared in problem.shared),
-        *(set(balance.keep).union(*(of_slot.get(slot, set()) for slot in balance.new)) for balance in problem.balances),
+        *(_reach(balance, of_slot) for balance in problem.balances),
+        *(set[int]().union(*(_reach(count, of_slot) for count in budget.counts)) for budget in problem.budgets),
+        *(_reach(grid.size, of_slot) for grid in problem.grids),
     ]
     hubs += [of_slot.get(slot, set()) for slot in range(len(problem.slots))]
     component = _components(len(problem.buckets), hubs)
@@ -76,7 +90,11 @@ def parts(problem: Problem) -> list[Part]:
     found = [_part(problem, tuple(numbers)) for numbers in members.values()]
     stuck = tuple(wish for wish in problem.wishes if not wish.count.keep)
     rigid = tuple(balance for balance in problem.balances if not balance.keep and not balance.new)
-    return [*found, Part((), 0, (), (), stuck, (), (), rigid, None, (), ())] if stuck or rigid else found
+    flat = tuple(budget for budget in problem.budgets if all(count.rigid for count in budget.counts))
+    still = tuple(grid for grid in problem.grids if grid.size.rigid)
+    if not (stuck or rigid or flat or still):
+        return found
+    return [*found, Part((), 0, (), (), stuck, (), (), rigid, None, flat, still, (), (), ())]
 
 
 def whole(problem: Problem) -> Part:
@@ -91,6 +109,11 @@ def _components(size: int, hubs: Sequence[set[int]]) -> list[int]:
     matrix = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(nodes, nodes))
     _, component = connected_components(matrix, directed=False)
     return [int(which) for which in component[:size]]
+
+
+def _reach(count: Count, of_slot: Mapping[int, set[int]]) -> set[int]:
+    """The buckets that an expression has to do with."""
+    return set(count.keep).union(*(of_slot.get(slot, set()) for slot in count.new))
 
 
 def _of_rectangle(rectangle: Rectangle) -> set[int]:
@@ -112,6 +135,9 @@ def _part(problem: Problem, numbers: tuple[int, ...], *, everything: bool = Fals
     def count(outer: Count) -> Count:
         keep = {bucket_at[b]: often for b, often in outer.keep.items()}
         return Count(outer.constant, keep, {slot_at[s]: often for s, often in outer.new.items()})
+
+    def touches(*counts: Count) -> bool:
+        return any(set(one.keep) & inside or set(one.new) & set(slots) for one in counts)
 
     def place(buckets: Iterable[int]) -> tuple[int, ...]:
         return tuple(bucket_at.get(b, -1) for b in buckets)
@@ -151,6 +177,24 @@ def _part(problem: Problem, numbers: tuple[int, ...], *, everything: bool = Fals
             or (everything and not balance.keep and not balance.new)
         ),
         problem.most_new,
+        tuple(
+            Budget(
+                tuple(Monomial(t.factor, tuple(map(count, t.over)), tuple(map(count, t.under))) for t in budget.terms),
+                tuple(Gauge(gauge.function, tuple(map(count, gauge.sizes))) for gauge in budget.gauges),
+                budget.constant,
+                budget.low,
+                budget.high,
+                budget.limit,
+            )
+            for budget in problem.budgets
+            if touches(*budget.counts) or (everything and all(one.rigid for one in budget.counts))
+        ),
+        tuple(
+            Grid(count(grid.size), grid.step, grid.also)
+            for grid in problem.grids
+            if touches(grid.size) or (everything and grid.size.rigid)
+        ),
+        tuple(problem.slot_gains[slot] for slot in slots) if problem.slot_gains else (),
         numbers,
         slots,
     )

@@ -116,6 +116,10 @@ def _grids(part: Part, rows: tuple[int, ...]) -> list[_Grid] | None:
     if (
         part.shared
         or part.balances
+        or part.budgets
+        or part.grids
+        or part.slot_gains
+        or any(bucket.forced is not None for bucket in part.buckets)
         or part.most_new is not None
         or len(set(rows)) != len(rows)
         or min(rows, default=-1) < 0

@@ -11,6 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from solver_nas.labels import IntArray
     from solver_nas.problem import Bucket, Problem
 
@@ -34,6 +36,7 @@ class Counts:
         new: how many neurons are inserted at every slot.
         deviation: summed distance of relaxed sizes from what was asked for.
         slack: by how much the utility could at most be better, in utility.
+        method: how that is known, where it is not by complete search.
     """
 
     status: Status
@@ -41,6 +44,7 @@ class Counts:
     new: tuple[int, ...] = ()
     deviation: int = 0
     slack: float = 0.0
+    method: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +53,16 @@ class Certificate:
 
     Args:
         status: optimal, or feasible within the time limit.
-        objective: utility kept, over everything that was up for change, recomputed from the selection.
+        objective: utility kept, over everything that was up for change, recomputed from the selection; and what new
+            neurons are worth, where the caller has said so.
         bound: no selection with this deviation keeps more (rounding included).
         deviation: summed distance of the relaxed sizes from what was asked for; 0 if all were met.
         neurons: (vertex, neuron) pairs that were up for change.
         classes: neurons that could live or die on their own.
         buckets: integers that the solver had to find.
         seconds: time per phase.
+        promised: how much of the objective is due to new neurons.
+        method: how the bound was found, where that is not by complete search.
     """
 
     status: Status
@@ -66,6 +73,8 @@ class Certificate:
     classes: int
     buckets: int
     seconds: Mapping[str, float]
+    promised: float = 0.0
+    method: str = ""
 
     @property
     def gap(self) -> float:
@@ -79,7 +88,7 @@ class Certificate:
         return (
             f"{self.status.value}: utility {self.objective:.6g} of at most {self.bound:.6g} (gap {self.gap:.1g}), "
             f"{self.neurons:,} neurons -> {self.classes:,} classes -> {self.buckets} {counts}, "
-            f"{1000 * sum(self.seconds.values()):.1f} ms"
+            f"{1000 * sum(self.seconds.values()):.1f} ms" + (f", bound by {self.method}" if self.method else "")
         )
 
 
@@ -106,6 +115,11 @@ def select(problem: Problem, counts: Counts) -> Selection:
     inserted = np.zeros(problem.classes, np.int64)
     inserted[problem.slots] = counts.new
     return Selection(lives, inserted)
+
+
+def promised_utility(gains: Sequence[NDArray[np.float64]], new: Sequence[int]) -> float:
+    """What these numbers of new neurons are worth, slot by slot."""
+    return float(sum(gain[:count].sum() for gain, count in zip(gains, new, strict=False)))
 
 
 def kept_utility(buckets: Sequence[Bucket], kept: Sequence[int]) -> float:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from solver_nas.labels import IntArray
     from solver_nas.solve.model import CountModel
+    from solver_nas.utility import FloatArray
 
 _FIRST_TANGENTS = 9  # per bucket, evenly spread; enough to land near the optimum at once
 _MOST_STEPS = 64  # different utilities in a window up to which it is modelled neuron by neuron
@@ -34,7 +35,12 @@ class Worth:
         """Add the utility to a model."""
         self.counts, self.model = counts, counts.model
         pairs = zip(counts.part.buckets, counts.windows, strict=True)
-        self.scale = scaled([bucket.utilities[low:high] for bucket, (low, high) in pairs])
+        inside = [bucket.utilities[low:high] for bucket, (low, high) in pairs]
+        # What new neurons are worth is one more descending curve for each place where they can stand.
+        promised = [_padded(gains, counts.most) for gains in counts.part.slot_gains]
+        self.scale = scaled([*inside, *promised])
+        self._variables = [*counts.kept, *counts.new[: len(promised)]]
+        self._lows = [*(low for low, _ in counts.windows), *(0 for _ in promised)]
         self.curves = [np.concatenate([[0], np.cumsum(values)]) for values in self.scale.values]
         self.terms: list[cp_model.LinearExprT] = []
         self._claims: dict[int, cp_model.IntVar] = {}
@@ -44,7 +50,7 @@ class Worth:
                 self._add(place, values)
 
     def _add(self, place: int, values: IntArray) -> None:
-        kept, low = self.counts.kept[place], self.counts.windows[place][0]
+        kept, low = self._variables[place], self._lows[place]
         steps, lengths = np.unique(-values, return_counts=True)
         if len(steps) == 1:
             self.terms.append(int(values[0]) * (kept - low))
@@ -67,7 +73,7 @@ class Worth:
             return
         self._known.add((place, at))
         curve, values = self.curves[place], self.scale.values[place]
-        kept, claim = self.counts.kept[place] - self.counts.windows[place][0], self._claims[place]
+        kept, claim = self._variables[place] - self._lows[place], self._claims[place]
         slopes = {int(values[at - 1])} if at > 0 else set()
         slopes |= {int(values[at])} if at < len(values) else set()
         for slope in slopes:
@@ -78,12 +84,17 @@ class Worth:
         """The claimed utility."""
         return cp_model.LinearExpr.sum(self.terms)
 
-    def true(self, kept: Sequence[int]) -> int:
+    def true(self, kept: Sequence[int], new: Sequence[int]) -> int:
         """The scaled utility that these counts are really worth."""
-        triples = zip(self.curves, kept, self.counts.windows, strict=True)
-        return int(sum(int(curve[k - low]) for curve, k, (low, _) in triples))
+        triples = zip(self.curves, [*kept, *new], self._lows, strict=False)
+        return int(sum(int(curve[count - low]) for curve, count, low in triples))
 
-    def refine(self, kept: Sequence[int]) -> None:
+    def refine(self, kept: Sequence[int], new: Sequence[int]) -> None:
         """Make the claim exact at these counts."""
+        counts = [*kept, *new]
         for place in self._claims:
-            self._touch(place, kept[place] - self.counts.windows[place][0])
+            self._touch(place, counts[place] - self._lows[place])
+
+
+def _padded(gains: FloatArray, most: int) -> FloatArray:
+    return np.concatenate([gains[:most], np.zeros(max(most - len(gains), 0))])

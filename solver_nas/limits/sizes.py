@@ -1,0 +1,164 @@
+"""Limits on how many neurons vertices have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Literal
+
+from solver_nas.bounds import Bound, Counted, Lattice, Term
+from solver_nas.errors import RequestError
+from solver_nas.frontend import Handle, owner
+from solver_nas.graph import Port
+from solver_nas.labels import Volume
+from solver_nas.limits.expression import Axis, Expression, number
+from solver_nas.limits.view import Limit, Of, View
+from solver_nas.requests import is_whole
+
+if TYPE_CHECKING:
+    from solver_nas.bounds import Restriction
+
+
+class Sizes:
+    """Expressions for the sizes of vertices: `sizes[v] + 2 * sizes[w] <= 300`."""
+
+    def __init__(self, counted: Counted, title: str) -> None:
+        """Say which neurons count."""
+        self._counted, self._title = counted, title
+
+    def __getitem__(self, vertex: Handle) -> Expression:
+        """The number of output neurons of a vertex."""
+        owner(vertex)
+        return Expression([(Fraction(1), Axis(vertex, self._counted, self._title))])
+
+    def __repr__(self) -> str:
+        """Its name."""
+        return self._title
+
+
+#: How many output neurons a vertex has: `sizes[v] <= 64`, `sizes[a] == 2 * sizes[b]`.
+sizes = Sizes(Counted.ALL, "sizes")
+#: How many of its old neurons a vertex keeps: `kept[v] >= 0.9 * now`.
+kept = Sizes(Counted.KEPT, "kept")
+#: How many new neurons a vertex gets: `inserted[v] <= 4`.
+inserted = Sizes(Counted.NEW, "inserted")
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class _Each(Limit):
+    """A bound for every one of some vertices."""
+
+    text: str
+    of: Of
+    counted: Counted
+    ends: Callable[[int], tuple[Fraction | None, Fraction | None]]
+    everything: bool = False
+
+    def resolve(self, view: View) -> list[Restriction]:
+        """A bound each."""
+        names = view.sources() if self.of is None and not self.everything else view.chosen(self.of, self.text)
+        found: list[Restriction] = []
+        for name in names:
+            labels = view.labels.tensors[Port(name)].neurons["label"]
+            if len(labels):
+                low, high = self.ends(len(labels))
+                term = Term(Fraction(1), Volume(name, 1, (labels,)), self.counted)
+                found.append(Bound(f"{self.text} (vertex {name!r})", (term,), low, high))
+        return found
+
+    def __str__(self) -> str:
+        """As it is written."""
+        return self.text
+
+
+def minimum(size: int, of: Of = None) -> Limit:
+    """Every one of these vertices has at least that many output neurons.
+
+    Args:
+        size: how many.
+        of: which vertices: a handle, a pattern of names, or several of these; by default all that make neurons.
+    """
+    least = Fraction(_size(size, "minimum"))
+    return _Each(f"minimum({size})", of, Counted.ALL, lambda _: (least, None))
+
+
+def maximum(size: int, of: Of = None) -> Limit:
+    """Every one of these vertices has at most that many output neurons; `of` as for `minimum`."""
+    most = Fraction(_size(size, "maximum"))
+    return _Each(f"maximum({size})", of, Counted.ALL, lambda _: (None, most))
+
+
+def fixed(of: Of) -> Limit:
+    """Every one of these vertices keeps its size; which neurons it has is free. `of` as for `minimum`."""
+    return _Each("fixed", of, Counted.ALL, lambda size: (Fraction(size), Fraction(size)), everything=True)
+
+
+def removed_at_most(fraction: float, of: Of = None) -> Limit:
+    """Every one of these vertices keeps all of its neurons but for this fraction.
+
+    Args:
+        fraction: in [0, 1]; 0.3 of 16 neurons lets 4 of them go.
+        of: as for `minimum`.
+    """
+    share = number(fraction, "removed_at_most")
+    if not 0 <= share <= 1:
+        raise RequestError(f"removed_at_most takes a fraction between 0 and 1, got {fraction!r}")
+    return _Each(f"removed_at_most({fraction})", of, Counted.KEPT, lambda size: (size - size * share, None))
+
+
+def inserted_at_most(count: int, of: Of = None) -> Limit:
+    """Every one of these vertices gets at most that many new neurons; `of` as for `minimum`."""
+    if not is_whole(count) or count < 0:
+        raise RequestError(f"inserted_at_most takes a number of neurons from 0 on, got {count!r}")
+    return _Each(f"inserted_at_most({count})", of, Counted.NEW, lambda _: (None, Fraction(int(count))))
+
+
+def _size(value: object, title: str) -> int:
+    if not is_whole(value) or value < 1:
+        raise RequestError(f"{title} takes a positive number of neurons, got {value!r}")
+    return int(value)
+
+
+def equal(*vertices: Handle) -> list[Limit]:
+    """These vertices have equally many output neurons."""
+    if len(vertices) < 2:
+        raise RequestError("equal takes at least two vertices")
+    return [sizes[vertices[0]] == sizes[other] for other in vertices[1:]]
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class _Multiple(Limit):
+    """Sizes that are multiples."""
+
+    step: int
+    of: Of
+    small: Literal["keep", "grow"]
+
+    def resolve(self, view: View) -> list[Restriction]:
+        """A lattice for every vertex that can change."""
+        names = view.sources() if self.of is None else view.chosen(self.of, str(self))
+        found: list[Restriction] = []
+        for name in names:
+            labels = view.labels.tensors[Port(name)].neurons["label"]
+            if len(labels):
+                also = frozenset({len(labels)} if self.small == "keep" and len(labels) < self.step else ())
+                found.append(Lattice(f"{self} (vertex {name!r})", labels, self.step, also))
+        return found
+
+    def __str__(self) -> str:
+        """As it is written."""
+        return f"multiple_of({self.step})"
+
+
+def multiple_of(step: int, of: Of = None, *, small: Literal["keep", "grow"] = "keep") -> Limit:
+    """Every one of these vertices has a multiple of so many output neurons, as hardware likes it.
+
+    Args:
+        step: 8, 16, ...
+        of: as for `minimum`.
+        small: a vertex that has fewer than `step` neurons may `"keep"` exactly as many, or has to `"grow"`.
+    """
+    if small not in ("keep", "grow"):
+        raise RequestError(f"small is 'keep' or 'grow', got {small!r}")
+    return _Multiple(_size(step, "multiple_of"), of, small)

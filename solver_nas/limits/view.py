@@ -1,0 +1,141 @@
+"""What every limit is, and how it looks up vertices in a network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from solver_nas.errors import GraphError, RequestError
+from solver_nas.frontend import Handle, Model, owner
+from solver_nas.graph import Port
+
+if TYPE_CHECKING:
+    from solver_nas.bounds import Restriction
+    from solver_nas.graph import Graph
+    from solver_nas.labels import IntArray, Labels
+
+#: Which vertices are meant: all of them, a name or pattern, a vertex, or several of these.
+Of = None | str | Handle | Iterable[Any]
+
+
+class View(NamedTuple):
+    """A network as limits are looked up in it.
+
+    Args:
+        model: the one that the caller speaks of.
+        graph: the structure that is to keep the limits; another one than the model's while it is being changed.
+        labels: of that structure.
+        names: name in the model -> name in the structure, for the vertices that are still there.
+        before: structure and labels that `now` refers to.
+    """
+
+    model: Model
+    graph: Graph
+    labels: Labels
+    names: Mapping[str, str]
+    before: tuple[Graph, Labels]
+
+    @classmethod
+    def of(cls, model: Model) -> View:
+        """A network as it is."""
+        graph, labels = model.graph, model.labels
+        return cls(model, graph, labels, {name: name for name in graph.order}, (graph, labels))
+
+    @property
+    def past(self) -> View:
+        """The network that `now` refers to."""
+        graph, labels = self.before
+        return View(self.model, graph, labels, {name: name for name in graph.order}, self.before)
+
+    def labels_of(self, handle: Handle) -> IntArray:
+        """The labels of a vertex's output neurons.
+
+        Raises:
+            GraphError: a vertex of another network.
+            RequestError: it is not there any more.
+        """
+        array: IntArray = self.labels.tensors[Port(self.name(handle))].neurons["label"]
+        return array
+
+    def name(self, handle: Handle) -> str:
+        """The name of a vertex in the structure."""
+        if owner(handle) is not self.model:
+            raise GraphError(f"a limit speaks of vertex {handle.name!r} of another network")
+        if handle.name not in self.names:
+            raise RequestError(f"a limit speaks of vertex {handle.name!r}, which this edit removes")
+        return self.names[handle.name]
+
+    def chosen(self, of: Of, title: str) -> list[str]:
+        """The names of the vertices that are meant.
+
+        Raises:
+            RequestError: a pattern that fits no vertex.
+        """
+        if of is None:
+            return list(self.graph.order)
+        if isinstance(of, str):
+            found = [handle.name for handle in self.model.find(of)]
+            if not found:
+                raise RequestError(f"{title} names no vertex: nothing fits {of!r}; see print(net.summary()) for names")
+            return [self.names[name] for name in found if name in self.names]
+        if isinstance(of, Handle):
+            return [self.name(of)]
+        if not isinstance(of, Iterable):
+            raise RequestError(f"{title}: expected vertices or a pattern of their names, got {of!r}")
+        names = [name for one in of for name in self.chosen(one, title)]
+        if not names:
+            raise RequestError(f"{title} names no vertex")
+        return list(dict.fromkeys(names))
+
+    def sources(self) -> list[str]:
+        """Vertices whose output neurons are made by an array of theirs, and can change."""
+        found = []
+        for vertex in self.graph.vertices:
+            tensor = self.labels.tensors[Port(vertex.name)]
+            mine = [tensor.neurons["label"]]
+            uses = [use for p in vertex.parameters.values() for use in self.labels.parameters[p.key].uses]
+            made = [use.levels[-1]["label"].reshape(-1) for use in uses if use.role == "fresh"]
+            if any(np.isin(array, np.concatenate(made)).any() for array in mine if made):
+                found.append(vertex.name)
+        return found
+
+
+class Limit(ABC):
+    """Something that a changed network has to keep; limits are given to verbs as a list."""
+
+    @abstractmethod
+    def resolve(self, view: View) -> list[Restriction]:
+        """What it says about the sizes of a network."""
+
+    def __repr__(self) -> str:
+        """As it is written."""
+        return str(self)
+
+    def __bool__(self) -> bool:
+        """A limit is neither true nor false; asked for by chained comparisons, of which Python would lose one."""
+        raise RequestError(
+            f"a limit has no truth value: {self}; write 8 <= sizes[v] <= 64 as two limits: "
+            f"sizes[v] >= 8, sizes[v] <= 64"
+        )
+
+
+def resolved(limits: Iterable[object], view: View) -> tuple[Restriction, ...]:
+    """All limits of a request, looked up in a network.
+
+    Raises:
+        RequestError: something that is no limit, or names no vertex.
+    """
+    if isinstance(limits, Limit):
+        limits = [limits]
+    found: list[Restriction] = []
+    for limit in limits:
+        if isinstance(limit, list | tuple):
+            found += resolved(limit, view)
+        elif isinstance(limit, Limit):
+            found += limit.resolve(view)
+        else:
+            raise RequestError(f"a limit is written as in params(net) <= 0.5 * now or multiple_of(8), got {limit!r}")
+    return tuple(found)
