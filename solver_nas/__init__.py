@@ -1,13 +1,15 @@
 """Change the architecture of trained networks: provably the best neurons stay."""
 
-from solver_nas import strategies
+from solver_nas import limits, strategies
 from solver_nas.api import delta_nin, delta_nout, delta_size, explain, plan_change
 from solver_nas.change import Change, Plan
 from solver_nas.edit_plan import EditPlan
+from solver_nas.fit import diminishing, grow, shrink
 from solver_nas.nn.arithmetic import concat
 from solver_nas.nn.custom import absorb, immutable, invariant, stack
 from solver_nas.nn.network import Network
 from solver_nas.nn.worth import default_utility
+from solver_nas.normalise import normalised
 from solver_nas.queries import Spread, affected_by
 from solver_nas.requests import relaxed
 from solver_nas.structure import (
@@ -36,15 +38,20 @@ __all__ = [
     "delta_nin",
     "delta_nout",
     "delta_size",
+    "diminishing",
     "explain",
+    "grow",
     "immutable",
     "insert",
     "invariant",
+    "limits",
+    "normalised",
     "plan_change",
     "relaxed",
     "remove",
     "remove_edge",
     "replace",
+    "shrink",
     "stack",
     "strategies",
 ]

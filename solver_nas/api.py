@@ -17,14 +17,10 @@ if TYPE_CHECKING:
 
     from solver_nas.change import Plan
     from solver_nas.explain import Explanation
-    from solver_nas.limits import Limit
+    from solver_nas.limits import Limits
     from solver_nas.planning import InitOf, OnFailure
     from solver_nas.requests import Delta, DeltaIn
     from solver_nas.strategies import Strategy, Utility
-
-
-#: Limits for a verb; lists in the list are taken apart, so that `equal(a, b)` fits in.
-Limits = Iterable["Limit | Iterable[Limit]"]
 
 
 def delta_nout(

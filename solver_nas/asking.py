@@ -11,8 +11,9 @@ import numpy as np
 from solver_nas.errors import GraphError, RequestError
 from solver_nas.frontend import owner
 from solver_nas.graph import Port
-from solver_nas.limits import View, resolved
+from solver_nas.limits import View, listed, resolved
 from solver_nas.requests import input_targets, output_targets
+from solver_nas.solve import GAP
 from solver_nas.utility import checked, descending
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Ask:
         *,
         insert: bool = True,
         promise: Utility | None = None,
+        gap: float = GAP,
     ) -> None:
         """Collect wishes for outputs and inputs, what may change without one, and limits.
 
@@ -51,14 +53,17 @@ class Ask:
             limits: what has to be kept.
             insert: whether new neurons may come.
             promise: what new neurons are worth.
+            gap: with limits, how close to the best selection is good enough, as a fraction.
         """
         self.model = model
         # Taken now, so that a utility that changes the model is found out and not mixed in.
         self.graph, self.labels, self._revision = model.graph, model.labels, model.graph.revision
         self._outputs, self._inputs = outputs, inputs
         self.free = tuple(Port(handle.name) for handle in free)
-        self.insert = insert
-        self._limits, self._promise = limits, promise
+        self.insert, self.gap = insert, gap
+        if not 0 <= gap < 1:
+            raise RequestError(f"gap is a fraction in [0, 1), got {gap!r}")
+        self.wanted, self._promise = listed(limits), promise
 
     @property
     def subject(self) -> str:
@@ -78,7 +83,7 @@ class Ask:
     @cached_property
     def limits(self) -> tuple[Restriction, ...]:
         """The limits, looked up."""
-        return resolved(self._limits, self.view)
+        return resolved(self.wanted, self.view)
 
     @cached_property
     def promise(self) -> Promise | None:

@@ -9,6 +9,8 @@ import numpy as np
 
 from solver_nas.apply import build, follow
 from solver_nas.errors import PlanError
+from solver_nas.limits import View
+from solver_nas.limits.keeping import check_bounds, check_neurons
 from solver_nas.rules import label
 
 if TYPE_CHECKING:
@@ -16,8 +18,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from solver_nas.bounds import Restriction
     from solver_nas.explain import Explanation
     from solver_nas.frontend import Model
+    from solver_nas.labels import Labels
+    from solver_nas.limits import Limit
     from solver_nas.plan import Blueprint
     from solver_nas.solve import Certificate
     from solver_nas.weights import Array, Initialisers
@@ -34,6 +39,8 @@ class Plan:
         seed: for the weights of new neurons.
         init: how new weights are made.
         notes: what the caller should know: relaxed wishes, ties that were added.
+        limits: what the changed network has to keep.
+        restrictions: these limits, looked up in the model as it was.
     """
 
     model: Model
@@ -42,6 +49,8 @@ class Plan:
     seed: int
     init: Initialisers
     notes: tuple[str, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    restrictions: tuple[Restriction, ...] = ()
 
     @property
     def sizes(self) -> Mapping[str, tuple[int, int]]:
@@ -67,7 +76,8 @@ class Plan:
         """Verify the plan without the solver.
 
         The rules run once more over the changed structure, from scratch; sizes, shapes and index lists must
-        agree with it, and the objective is recomputed from the indices and the utilities.
+        agree with it, and the objective is recomputed from the indices and the utilities. Every limit is looked up
+        in the changed structure again.
 
         Raises:
             PlanError: something does not agree; the message says what.
@@ -90,6 +100,16 @@ class Plan:
             if int(np.prod(shape)) != int(np.prod(plan.shape)) or arrays[key].size not in sizes:
                 raise PlanError(f"parameter {key!r} of shape {arrays[key].shape} cannot become {plan.shape}")
         check_objective(self.certificate, self.indices, self.utilities)
+        self._check_limits(labels)
+
+    def _check_limits(self, labels: Labels) -> None:
+        if not self.limits:
+            return
+        before, after = self.blueprint.before, self.blueprint.after
+        old = label(before, memory=self.blueprint.memory)
+        names = {name: name for name in after.order}
+        check_bounds(self.limits, View(self.model, after, labels, names, (before, old)), self.indices)
+        check_neurons(self.restrictions, old, self.indices)
 
     def _check_start(self) -> None:
         graph = self.model.graph

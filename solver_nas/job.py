@@ -30,7 +30,7 @@ class Job:
     """The solving of one request."""
 
     def __init__(self, ask: Ask, worth: Worth, time_limit: float, seed: int, most_new: int | None) -> None:
-        """Take the request and its limits."""
+        """Take the request and what its solution may need."""
         self.ask, self.worth, self.time_limit, self.seed, self.most_new = ask, worth, time_limit, seed, most_new
         self.notes: list[str] = []
         self._free: Certificate | None = None
@@ -99,7 +99,7 @@ class Job:
         )
         self.ask.check_unchanged()
         clock.append(time.perf_counter())
-        counts = solve(problem, time_limit=self.time_limit, seed=self.seed)
+        counts = solve(problem, time_limit=self.time_limit, seed=self.seed, gap=self.ask.gap)
         clock.append(time.perf_counter())
         if counts.status is Status.INFEASIBLE:
             return None

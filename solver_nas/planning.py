@@ -108,7 +108,8 @@ def make_plan(
     found, explanation = pursue(ask, utility, strategy, time_limit=time_limit, seed=seed, init=init)
     if found is None:
         return None, explanation
-    return Plan(ask.model, found.blueprint, found.utilities, int(seed), found.init, found.notes), explanation
+    made = Plan(ask.model, found.blueprint, found.utilities, int(seed), found.init, found.notes, ask.wanted, ask.limits)
+    return made, explanation
 
 
 def pursue(

@@ -2,83 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
-import warnings
 from collections.abc import Callable, Iterable, Sequence
-from functools import wraps
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal
 
-from solver_nas.change import Change, carry_out
 from solver_nas.edit_plan import EditPlan
-from solver_nas.errors import GraphError, ImpossibleError, PlanError, RelaxedWarning, RequestError, RuleError
+from solver_nas.errors import GraphError, ImpossibleError, PlanError, RequestError, RuleError
 from solver_nas.frontend import Handle, owner
 from solver_nas.graph import Port
 from solver_nas.nn.activations import set_activation
 from solver_nas.nn.kernels import resize_kernel
-from solver_nas.planning import impossible, strategy_of
+from solver_nas.planning import strategy_of
 from solver_nas.restructure import Draft, Options
 from solver_nas.solve import TIME_LIMIT
 from solver_nas.surgery import Wiring, behind, stacks, with_edge, without, without_edge
+from solver_nas.verbs import Outcome, verb
 
 if TYPE_CHECKING:
     from solver_nas.aligning import Align
-    from solver_nas.explain import Explanation
     from solver_nas.frontend import Model
     from solver_nas.planning import InitOf, OnFailure
-    from solver_nas.strategies import Callback, Strategy, Utility
+    from solver_nas.strategies import Strategy, Utility
     from solver_nas.surgery import Reconnect
 
-P = ParamSpec("P")
 Factory = Callable[..., object]
-
-
-class Outcome:
-    """What working out an edit has come to."""
-
-    def __init__(
-        self,
-        model: Model,
-        made: tuple[EditPlan | None, Explanation | None],
-        callbacks: tuple[Callback, ...] = (),
-    ) -> None:
-        """Keep what the verb has found."""
-        self.model, (self.plan, self.explanation), self.callbacks = model, made, callbacks
-
-
-class Verb(Protocol[P]):
-    """A verb that changes the structure: call it to do it, call its `plan` to see first what it would do."""
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Change:
-        """Make the edit: all of it, or nothing."""
-
-    def plan(self, *args: P.args, **kwargs: P.kwargs) -> EditPlan:
-        """A dry run: the plan for the edit; nothing is changed until `plan.apply()`."""
-
-
-def verb(work_out: Callable[P, Outcome]) -> Verb[P]:
-    """Make a verb of a function that works an edit out; help and signature are those of the function."""
-
-    @wraps(work_out)
-    def do(*args: P.args, **kwargs: P.kwargs) -> Change:
-        made = work_out(*args, **kwargs)
-        if made.plan is not None and made.plan.warning:
-            warnings.warn(RelaxedWarning(made.plan.warning), stacklevel=2)
-        return carry_out(made.model, made.plan, made.explanation, made.callbacks)
-
-    @wraps(work_out)
-    def plan(*args: P.args, **kwargs: P.kwargs) -> EditPlan:
-        made = work_out(*args, **kwargs)
-        if made.plan is None:
-            assert made.explanation is not None, "keeping everything is explained"
-            raise impossible(made.explanation)
-        return made.plan
-
-    # What is returned is shown as it is, not as what both are made from.
-    for function, answer in ((do, Change), (plan, EditPlan)):
-        shown = inspect.signature(work_out).replace(return_annotation=answer)
-        setattr(function, "__signature__", shown)  # noqa: B010 - `inspect` reads it, no type knows it
-    do.plan = plan  # type: ignore[attr-defined]  # a function with a second way of calling it
-    return cast("Verb[P]", do)
 
 
 def _options(
@@ -93,7 +39,7 @@ def _options(
     return Options(utility, strategy_of(on_failure, strategy, ("raise", "keep")), time_limit, seed, init, align)
 
 
-@verb
+@verb(EditPlan)
 def insert(
     vertex: Handle,
     factory: Factory,
@@ -106,7 +52,7 @@ def insert(
     time_limit: float = TIME_LIMIT,
     seed: int = 0,
     init: InitOf = "preserve",
-) -> Outcome:
+) -> Outcome[EditPlan]:
     """Insert new vertices behind one: what read it reads them.
 
     With layers that start as identities (`weights="identity"`, or a branch whose last layer has
@@ -182,7 +128,7 @@ def _readers(model: Model, vertex: Handle, where: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(handle.name for handle in chosen))
 
 
-@verb
+@verb(EditPlan)
 def remove(
     vertex: Handle,
     *,
@@ -194,7 +140,7 @@ def remove(
     time_limit: float = TIME_LIMIT,
     seed: int = 0,
     init: InitOf = "preserve",
-) -> Outcome:
+) -> Outcome[EditPlan]:
     """Remove a vertex; what read it reads its inputs instead.
 
     If input and output of the vertex differ in size, both sides keep the neurons that are worth most and are
@@ -239,7 +185,7 @@ def remove(
     return Outcome(model, draft.plan(wiring, options), options.strategy.callbacks)
 
 
-@verb
+@verb(EditPlan)
 def create_edge(
     source: Handle,
     target: Handle,
@@ -253,7 +199,7 @@ def create_edge(
     time_limit: float = TIME_LIMIT,
     seed: int = 0,
     init: InitOf = "preserve",
-) -> Outcome:
+) -> Outcome[EditPlan]:
     """Let a vertex read one more: an addition gets another summand, a concatenation another part.
 
     What reads a concatenation gets new weights of zero for its new neurons, so that the network computes
@@ -301,7 +247,7 @@ def _same_model(source: Handle, target: Handle) -> Model:
     return model
 
 
-@verb
+@verb(EditPlan)
 def remove_edge(
     source: Handle,
     target: Handle,
@@ -314,7 +260,7 @@ def remove_edge(
     time_limit: float = TIME_LIMIT,
     seed: int = 0,
     init: InitOf = "preserve",
-) -> Outcome:
+) -> Outcome[EditPlan]:
     """Let a vertex read one less: an addition loses a summand, a concatenation a part.
 
     Args:
@@ -340,7 +286,7 @@ def remove_edge(
     return Outcome(model, draft.plan(wiring, options), options.strategy.callbacks)
 
 
-@verb
+@verb(EditPlan)
 def replace(
     vertex: Handle,
     factory: Factory,
@@ -352,7 +298,7 @@ def replace(
     time_limit: float = TIME_LIMIT,
     seed: int = 0,
     init: InitOf = "preserve",
-) -> Outcome:
+) -> Outcome[EditPlan]:
     """Put a new vertex in the place of another one.
 
     Args:
@@ -400,13 +346,13 @@ def replace(
     return Outcome(model, draft.plan(wiring, options), options.strategy.callbacks)
 
 
-@verb
+@verb(EditPlan)
 def change_kernel_size(
     vertex: Handle,
     change: int | Sequence[int],
     *,
     padding: str | int | Sequence[int | tuple[int, int]] | None = None,
-) -> Outcome:
+) -> Outcome[EditPlan]:
     """Make the window of a convolution or a pooling larger or smaller, all around its centre.
 
     What is added to a window is zero, so that a larger convolution computes what it did.
@@ -432,8 +378,8 @@ def change_kernel_size(
     return _edited(model, f"change the window of {name}", lambda fork: resize_kernel(fork, name, change, padding))
 
 
-@verb
-def change_activation(vertex: Handle, activation: str) -> Outcome:
+@verb(EditPlan)
+def change_activation(vertex: Handle, activation: str) -> Outcome[EditPlan]:
     """Let a layer use another activation.
 
     Args:
@@ -447,7 +393,7 @@ def change_activation(vertex: Handle, activation: str) -> Outcome:
     return _edited(model, f"change the activation of {name}", lambda fork: set_activation(fork, name, activation))
 
 
-def _edited(model: Model, title: str, change: Callable[[Any], object]) -> Outcome:
+def _edited(model: Model, title: str, change: Callable[[Any], object]) -> Outcome[EditPlan]:
     """An edit of a vertex itself, which leaves all edges as they are."""
     draft = Draft(model, title)
     try:

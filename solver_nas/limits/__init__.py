@@ -15,11 +15,12 @@ from solver_nas.limits.sizes import (
     removed_at_most,
     sizes,
 )
-from solver_nas.limits.view import Limit, View, resolved
+from solver_nas.limits.view import Limit, Limits, View, listed, resolved
 
 __all__ = [
     "Expression",
     "Limit",
+    "Limits",
     "Now",
     "Peak",
     "View",
@@ -33,6 +34,7 @@ __all__ = [
     "inserted_at_most",
     "keep",
     "kept",
+    "listed",
     "macs",
     "maximum",
     "minimum",

@@ -62,7 +62,7 @@ class _Each(Limit):
         for name in names:
             labels = view.labels.tensors[Port(name)].neurons["label"]
             if len(labels):
-                low, high = self.ends(len(labels))
+                low, high = self.ends(view.size_before(name))
                 term = Term(Fraction(1), Volume(name, 1, (labels,)), self.counted)
                 found.append(Bound(f"{self.text} (vertex {name!r})", (term,), low, high))
         return found
@@ -142,7 +142,8 @@ class _Multiple(Limit):
         for name in names:
             labels = view.labels.tensors[Port(name)].neurons["label"]
             if len(labels):
-                also = frozenset({len(labels)} if self.small == "keep" and len(labels) < self.step else ())
+                before = view.size_before(name)
+                also = frozenset({before} if self.small == "keep" and before < self.step else ())
                 found.append(Lattice(f"{self} (vertex {name!r})", labels, self.step, also))
         return found
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 Of = None | str | Handle | Iterable[Any]
 
 
+#: Limits for a verb; lists in the list are taken apart, so that `equal(a, b)` fits in.
+Limits = Iterable["Limit | Iterable[Any]"]
+
+
 class View(NamedTuple):
     """A network as limits are looked up in it.
 
@@ -67,6 +71,12 @@ class View(NamedTuple):
         if handle.name not in self.names:
             raise RequestError(f"a limit speaks of vertex {handle.name!r}, which this edit removes")
         return self.names[handle.name]
+
+    def size_before(self, name: str) -> int:
+        """How many output neurons a vertex had before the change; a new one, how many it has."""
+        old = {inside: outside for outside, inside in self.names.items()}.get(name)
+        labels = self.before[1] if old is not None and Port(old) in self.before[1].tensors else self.labels
+        return len(labels.tensors[Port(name if old is None else old)].neurons)
 
     def chosen(self, of: Of, title: str) -> list[str]:
         """The names of the vertices that are meant.
@@ -122,20 +132,23 @@ class Limit(ABC):
         )
 
 
-def resolved(limits: Iterable[object], view: View) -> tuple[Restriction, ...]:
-    """All limits of a request, looked up in a network.
+def listed(limits: object) -> tuple[Limit, ...]:
+    """All limits of a request, one after the other.
 
     Raises:
-        RequestError: something that is no limit, or names no vertex.
+        RequestError: something that is no limit.
     """
     if isinstance(limits, Limit):
-        limits = [limits]
-    found: list[Restriction] = []
-    for limit in limits:
-        if isinstance(limit, list | tuple):
-            found += resolved(limit, view)
-        elif isinstance(limit, Limit):
-            found += limit.resolve(view)
-        else:
-            raise RequestError(f"a limit is written as in params(net) <= 0.5 * now or multiple_of(8), got {limit!r}")
-    return tuple(found)
+        return (limits,)
+    if isinstance(limits, str) or not isinstance(limits, Iterable):
+        raise RequestError(f"a limit is written as in params(net) <= 0.5 * now or multiple_of(8), got {limits!r}")
+    return tuple(limit for inner in limits for limit in listed(inner))
+
+
+def resolved(limits: Iterable[Limit], view: View) -> tuple[Restriction, ...]:
+    """Limits, looked up in a network.
+
+    Raises:
+        RequestError: one names no vertex.
+    """
+    return tuple(restriction for limit in limits for restriction in limit.resolve(view))

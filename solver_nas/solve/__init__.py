@@ -30,15 +30,17 @@ __all__ = [
 ]
 
 TIME_LIMIT = 20.0  # seconds, as in the reference
+GAP = 1e-3  # of the utility: with limits, search ends when that little is left to be gained
 
 
-def solve(problem: Problem, *, time_limit: float = TIME_LIMIT, seed: int = 0) -> Counts:
+def solve(problem: Problem, *, time_limit: float = TIME_LIMIT, seed: int = 0, gap: float = GAP) -> Counts:
     """Find the counts that are best: least deviation from relaxed wishes, then most utility, then ties.
 
     Args:
         problem: what to choose.
         time_limit: in seconds, for everything together.
         seed: for the solver; equal seeds give equal answers.
+        gap: with limits, a solution that is proven to be so close to the best one, as a fraction, is good enough.
 
     Returns:
         The counts, in the order of the problem's buckets and slots, with their status; `INFEASIBLE`
@@ -56,7 +58,7 @@ def solve(problem: Problem, *, time_limit: float = TIME_LIMIT, seed: int = 0) ->
             # What one part does not need is left for the others; none can use up all of it.
             now = time.perf_counter()
             share, hard = now + max(deadline - now, 0.0) / hard, hard - 1
-            found = solve_rectangular(part) or solve_counts(part, share, seed)
+            found = solve_rectangular(part) or solve_counts(part, share, seed, gap)
         if found.status in (Status.INFEASIBLE, Status.UNKNOWN):
             return found
         for number, count in zip(part.numbers, found.kept, strict=True):

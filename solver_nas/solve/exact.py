@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ortools.sat.python import cp_model
 
+from solver_nas.solve.limited import solve_limited
 from solver_nas.solve.model import CountModel, Search, most_new
 from solver_nas.solve.prices import Prices, hull, inside
 from solver_nas.solve.solution import Counts, Status
@@ -33,13 +34,20 @@ class _Deviation:
     exact: bool
 
 
-def solve_counts(part: Part, deadline: float, seed: int) -> Counts:
+def limited(part: Part) -> bool:
+    """Whether there are limits."""
+    forced = any(bucket.forced is not None for bucket in part.buckets)
+    return bool(part.budgets or part.grids or part.slot_gains or forced)
+
+
+def solve_counts(part: Part, deadline: float, seed: int, gap: float) -> Counts:
     """Find the best counts of one part of a problem, lexicographically.
 
     Args:
         part: buckets, sizes, wishes and rectangles that hang together.
         deadline: on the clock of `time.perf_counter`.
         seed: for the solver.
+        gap: with limits, a solution that is proven to be so close to the best one is good enough.
     """
     counts = CountModel(part)
     # Half of the time for the first of the objectives leaves enough for the others.
@@ -52,8 +60,13 @@ def solve_counts(part: Part, deadline: float, seed: int) -> Counts:
             return Counts(status)
         least = round(search.solver.objective_value)
         missed = _Deviation(least, least // (len(counts.short) + 1), exact=status is Status.OPTIMAL)
-    limited = part.budgets or part.grids or part.slot_gains or any(b.forced is not None for b in part.buckets)
-    if part.rectangles or part.shared or limited or not missed.exact:
+    if limited(part) and missed.exact and not part.shared:
+
+        def within(windows: list[Window] | None, start: Counts | None, until: float) -> Counts:
+            return _best(part, windows, missed, until, seed, start)
+
+        found = solve_limited(part, within, deadline, gap)
+    elif part.rectangles or part.shared or limited(part) or not missed.exact:
         found = _best(part, None, missed, deadline, seed)
     else:
         found = _priced(part, missed, deadline, seed)
@@ -99,10 +112,17 @@ def _utility(part: Part, found: Counts) -> float:
     return sum(float(b.utilities[:k].sum()) for b, k in zip(part.buckets, found.kept, strict=True))
 
 
-def _best(part: Part, windows: list[Window] | None, missed: _Deviation, deadline: float, seed: int) -> Counts:
+def _best(
+    part: Part,
+    windows: list[Window] | None,
+    missed: _Deviation,
+    deadline: float,
+    seed: int,
+    start: Counts | None = None,
+) -> Counts:
     """The best counts inside windows, given how far relaxed wishes may miss."""
     counts = CountModel(part, windows)
-    search = Search(counts, deadline, seed)
+    search = Search(counts, deadline, seed, start)
     if counts.distance:
         counts.model.add(counts.cost <= missed.cost)
     worth = Worth(counts)

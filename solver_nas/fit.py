@@ -1,0 +1,205 @@
+"""Fit a whole network into limits: narrower as far as a budget asks for it, wider as far as it allows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from solver_nas.asking import Ask
+from solver_nas.change import Plan
+from solver_nas.errors import RequestError
+from solver_nas.frontend import Model
+from solver_nas.limits import freeze, listed, removed_at_most
+from solver_nas.normalise import check_normalisation, normalised
+from solver_nas.planning import make_plan, strategy_of
+from solver_nas.solve import GAP, TIME_LIMIT
+from solver_nas.verbs import Outcome, verb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from solver_nas.frontend import Handle
+    from solver_nas.limits import Limits
+    from solver_nas.normalise import Normalisation
+    from solver_nas.planning import InitOf, OnFailure
+    from solver_nas.strategies import Strategy, Utility
+
+_GROWTH = 3  # times its size: how many new neurons of a vertex are worth anything by default
+
+
+@verb(Plan)
+def shrink(
+    model: Model,
+    limits: Limits,
+    *,
+    utility: Utility | None = None,
+    normalise: Normalisation = "none",
+    keep_outputs: bool = True,
+    on_failure: OnFailure = "raise",
+    strategy: Strategy | None = None,
+    time_limit: float = TIME_LIMIT,
+    gap: float = GAP,
+    seed: int = 0,
+) -> Outcome[Plan]:
+    """Make a network fit into limits by removing the neurons that are worth least, wherever they are.
+
+    How many neurons each layer loses is part of the answer, and so is a bound: `plan.certificate` says how much more
+    utility could be kept at most.
+
+    Args:
+        model: the network.
+        limits: such as `[params(net) <= 0.5 * now, multiple_of(8)]`; see `solver_nas.limits`.
+        utility: what neurons are worth; as for `delta_nout`. Neurons of different layers are weighed against each
+            other, so that its scale matters: see `normalise`.
+        normalise: puts the utilities of every vertex on one scale first: `"none"`, `"mean"`, `"sum"`, `"l2"`,
+            `"gaussian"`, `"rank"`; see `solver_nas.normalise`.
+        keep_outputs: whether what the network returns keeps all of its neurons.
+        on_failure: if the limits cannot be kept, `"raise"` an error that says why, or `"keep"` the network.
+        strategy: as for `delta_nout`.
+        time_limit: in seconds.
+        gap: search ends when the selection is proven to be so close to the best one, as a fraction of the utility; 0
+            to go on until it is proven best, or the time is up.
+        seed: as for `delta_nout`.
+
+    Returns:
+        A `Change`; `shrink.plan(...)` gives the plan and changes nothing.
+
+    Raises:
+        ImpossibleError: the limits cannot be kept together; the message says which, and what could be reached.
+        TimeLimitError: no selection was found in time.
+
+    >>> from solver_nas import Network, limits, nn
+    >>> net = Network()
+    >>> hidden = nn.dense(net.input("in", 8), 32, name="hidden")
+    >>> net.output(nn.dense(hidden, 4, name="out"))
+    >>> bool(shrink(net, [limits.params(net) <= 0.5 * limits.now]))
+    True
+    >>> hidden.nout, limits.params(net).value
+    (15, 199)
+    """
+    held = [freeze(_returned(model))] if keep_outputs else []
+    ask = Ask(_checked(model), free=tuple(model), limits=[_some(limits), held], insert=False, gap=gap)
+    steps = strategy_of(on_failure, strategy, ("raise", "keep"))
+    made = make_plan(ask, scaled(model, utility, normalise), steps, time_limit=time_limit, seed=seed, init="preserve")
+    return Outcome(model, made, steps.callbacks)
+
+
+@verb(Plan)
+def grow(
+    model: Model,
+    limits: Limits,
+    *,
+    promise: Utility | None = None,
+    utility: Utility | None = None,
+    normalise: Normalisation = "none",
+    keep_outputs: bool = True,
+    on_failure: OnFailure = "raise",
+    strategy: Strategy | None = None,
+    time_limit: float = TIME_LIMIT,
+    gap: float = GAP,
+    seed: int = 0,
+    init: InitOf = "preserve",
+) -> Outcome[Plan]:
+    """Use up a budget where growth is worth most; every neuron that is there stays.
+
+    Args:
+        model: the network.
+        limits: such as `[params(net) <= 2 * now]`.
+        promise: what new neurons are worth: a function `v -> what the first new neuron of v is worth, the second, and
+            so on`, never rising (its length is the most that v can get), or a mapping from vertices to such
+            sequences. By default, new neurons are worth as much as the mean of those that are there, and less and
+            less: the i-th one n / (n + i) of it, for n neurons, up to four times the size.
+        utility: what neurons are worth that are there; as for `delta_nout`. The default promise is made from it.
+        normalise: as for `shrink`.
+        keep_outputs: whether what the network returns gets no new neurons.
+        on_failure: as for `shrink`.
+        strategy: as for `shrink`.
+        time_limit: as for `shrink`.
+        gap: as for `shrink`.
+        seed: as for `delta_nout`.
+        init: as for `delta_nout`.
+
+    Returns:
+        A `Change`; `grow.plan(...)` gives the plan and changes nothing.
+
+    Raises:
+        ImpossibleError: as for `shrink`.
+
+    >>> from solver_nas import Network, limits, nn
+    >>> net = Network()
+    >>> hidden = nn.dense(net.input("in", 8), 32, name="hidden")
+    >>> net.output(nn.dense(hidden, 4, name="out"))
+    >>> bool(grow(net, [limits.params(net) <= 2 * limits.now]))
+    True
+    >>> hidden.nout, limits.params(net).value
+    (64, 836)
+    """
+    worth = scaled(model, utility, normalise)
+    held = [freeze(_returned(model))] if keep_outputs else []
+    promised = diminishing(worth) if promise is None else promise
+    ask = Ask(
+        _checked(model),
+        free=tuple(model),
+        limits=[_some(limits), held, removed_at_most(0)],
+        promise=promised,
+        gap=gap,
+    )
+    steps = strategy_of(on_failure, strategy, ("raise", "keep"))
+    made = make_plan(ask, worth, steps, time_limit=time_limit, seed=seed, init=init)
+    return Outcome(model, made, steps.callbacks)
+
+
+def diminishing(utility: Utility | None = None, *, times: int = _GROWTH) -> Callable[[Handle], NDArray[np.float64]]:
+    """A promise for `grow`: new neurons are worth the mean of those that are there, and less and less.
+
+    The i-th new neuron of a vertex with n is worth mean * n / (n + i), so that m new ones are worth about
+    n * mean * log(1 + m / n).
+
+    Args:
+        utility: what neurons are worth that are there; by default, as for `delta_nout`.
+        times: how many times its size a vertex can get new neurons.
+    """
+
+    def promise(vertex: Handle) -> NDArray[np.float64]:
+        value: Any = vertex.model.default_utility(vertex) if utility is None else _asked(utility, vertex)
+        size = vertex.nout
+        mean = float(np.mean(np.broadcast_to(np.asarray(value, np.float64), (size,)))) if size else 0.0
+        places = np.arange(1, times * size + 1)
+        return max(mean, 0.0) * size / (size + places)
+
+    return promise
+
+
+def _asked(utility: Utility, vertex: Handle) -> Any:
+    return utility.get(vertex, 0.0) if isinstance(utility, Mapping) else utility(vertex)
+
+
+def scaled(model: Model, utility: Utility | None, how: Normalisation) -> Utility | None:
+    """The caller's utility, or the model's own, on one scale."""
+    check_normalisation(how)
+    if how == "none":
+        return utility
+    if utility is None:
+        return normalised(model.default_utility, how)
+    return normalised(lambda vertex: _asked(utility, vertex), how)
+
+
+def _checked(model: object) -> Model:
+    if not isinstance(model, Model):
+        raise RequestError(f"expected a network, got {model!r}")
+    return model
+
+
+def _returned(model: Model) -> list[Handle]:
+    return [model.handle(port.vertex) for port in _checked(model).graph.returned]
+
+
+def _some(limits: Limits) -> Limits:
+    found = listed(limits)
+    if not found:
+        raise RequestError("give at least one limit, such as params(net) <= 0.5 * now")
+    return found

@@ -1,0 +1,444 @@
+"""A part of a problem as independent choices that only meet in sums of products: the form in which it is priced.
+
+Every choice (a bucket's count, the shape of a rectangle) has states; a state has a gain and a few features, such as
+its number of neurons. Every size is a linear function of features, every budget a quadratic one:
+`1/2 f.H.f + l.f + unary(states) + constant <= high`. Whatever does not fit in here is left out, which can only make
+more possible: bounds stay bounds, and solutions are checked against the part itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from solver_nas.problem import Count
+from solver_nas.solve.budgets.blocks import Block, blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from solver_nas.labels import IntArray
+    from solver_nas.problem import Budget, Monomial
+    from solver_nas.solve.parts import Part
+    from solver_nas.utility import FloatArray
+
+_ROUNDING = 1e-9  # relative to a limit, which is scaled to one
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """One decision.
+
+    Args:
+        gain: what each state is worth.
+        features: shape (states, features).
+        first: the number of its first feature in the field.
+        kept: shape (states, buckets): how many of each bucket live; `None` for a block, which says it itself.
+        buckets: the buckets that it decides about.
+        slot: the insertion slot that it decides about, or -1.
+        block: the rectangles whose shape it is, or `None`.
+    """
+
+    gain: FloatArray
+    features: FloatArray
+    first: int
+    kept: IntArray | None
+    new: IntArray | None
+    buckets: tuple[int, ...]
+    slot: int
+    block: Block | None = None
+
+
+class Pair(NamedTuple):
+    """`factor` times the product of two sizes, each a linear function of features."""
+
+    factor: float
+    left: int
+    right: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One budget: `pairs + linear . features + unary <= high`, all divided by its scale.
+
+    Args:
+        linear: one factor per feature.
+        pairs: products of two sizes.
+        unary: choice -> what each of its states costs.
+        high: the most.
+        text: where it comes from.
+    """
+
+    linear: FloatArray
+    pairs: tuple[Pair, ...]
+    unary: Mapping[int, FloatArray]
+    high: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Field:
+    """Choices and what they have to share.
+
+    Args:
+        part: where it comes from.
+        choices: the decisions.
+        sizes: shape (sizes, features): the sizes that stand in products.
+        offsets: their constants.
+        rows: the budgets.
+        owner: choice of every feature.
+        assumed: rows of rectangles that are taken to live.
+    """
+
+    part: Part
+    choices: tuple[Choice, ...]
+    sizes: FloatArray
+    offsets: FloatArray
+    rows: tuple[Row, ...]
+    owner: IntArray
+    assumed: tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        """How many features there are."""
+        return len(self.owner)
+
+
+class TooComplexError(Exception):
+    """The part has something that cannot be priced."""
+
+
+def survey(part: Part, most: int) -> Field:
+    """Bring a part into this form.
+
+    Args:
+        part: what to choose.
+        most: how many new neurons a slot may get.
+
+    Raises:
+        TooComplexError: a product of more than two sizes that do not belong to one rectangle.
+    """
+    return _Survey(part, most).field()
+
+
+class _Survey:
+    """Lives for one call of `survey`."""
+
+    def __init__(self, part: Part, most: int) -> None:
+        self.part, self.most = part, most
+        self.blocks, self.assumed = blocks(part)
+        self.choices: list[Choice] = []
+        self.feature_of: dict[tuple[str, int], tuple[int, float]] = {}
+        self.width = 0
+        self.sizes: dict[tuple[object, ...], int] = {}
+        self.size_rows: list[FloatArray] = []
+        self.offsets: list[float] = []
+
+    def field(self) -> Field:
+        part = self.part
+        taken: set[int] = set()
+        for block in self.blocks:
+            self._block(block)
+            taken |= set(block.buckets)
+        taken |= set(self.assumed)
+        alike = _alike(part)
+        for place in range(len(part.buckets)):
+            if place not in taken:
+                self._bucket(place, alike.get(place, -1))
+        merged = set(alike.values())
+        for slot in range(part.slots):
+            if slot not in merged:
+                self._slot(slot)
+        owner = np.repeat(np.arange(len(self.choices)), [choice.features.shape[1] for choice in self.choices])
+        self.owner = owner.astype(np.int64)
+        rows = [row for budget in part.budgets for row in self._rows(budget)]
+        for count, low, high, text in self._lines():
+            rows += self._line(count, low, high, text)
+        field = Field(
+            part,
+            tuple(self.choices),
+            np.array(self.size_rows).reshape(len(self.size_rows), self.width),
+            np.array(self.offsets),
+            tuple(rows),
+            self.owner,
+            self.assumed,
+        )
+        return _filtered(field, part, self._vector)
+
+    # -- choices -----------------------------------------------------------------------------
+
+    def _add(self, choice: Choice, names: Sequence[tuple[str, int]]) -> None:
+        for place, name in enumerate(names):
+            self.feature_of[name] = (self.width + place, 1.0)
+        self.width += choice.features.shape[1]
+        self.choices.append(choice)
+
+    def _bucket(self, place: int, slot: int) -> None:
+        bucket = self.part.buckets[place]
+        low, high = bucket.least, bucket.most
+        kept = np.arange(low, high + 1)
+        value = np.concatenate([[0.0], np.cumsum(bucket.utilities)])
+        if slot < 0:
+            new = np.zeros_like(kept)
+            gain = value[kept]
+        else:
+            # Old and new neurons in the order of what they are worth; among equals, old ones first.
+            promised = self._promised(slot)
+            gains = np.concatenate([bucket.utilities[low:high], promised])
+            old = np.arange(len(gains)) < high - low
+            order = np.lexsort((~old, -gains))
+            kept = low + np.concatenate([[0], np.cumsum(old[order])])
+            new = np.concatenate([[0], np.cumsum(~old[order])])
+            total = np.concatenate([[0.0], np.cumsum(promised)])
+            gain = value[kept] + total[new]
+        features = (kept + new).astype(np.float64)[:, None]
+        self._add(
+            Choice(gain, features, self.width, kept[:, None], new[:, None], (place,), slot),
+            [("keep", place), *([("new", slot)] if slot >= 0 else [])][:1],
+        )
+        if slot >= 0:
+            self.feature_of["new", slot] = (self.feature_of["keep", place][0], 0.0)
+
+    def _slot(self, slot: int) -> None:
+        promised = self._promised(slot)
+        gain = np.concatenate([[0.0], np.cumsum(promised)])
+        new = np.arange(len(gain))
+        features = new.astype(np.float64)[:, None]
+        kept = np.zeros((len(gain), 0), np.int64)
+        self._add(Choice(gain, features, self.width, kept, new[:, None], (), slot), [("new", slot)])
+
+    def _promised(self, slot: int) -> FloatArray:
+        gains = self.part.slot_gains[slot] if self.part.slot_gains else np.zeros(0)
+        return np.concatenate([gains[: self.most], np.zeros(max(self.most - len(gains), 0))])
+
+    def _block(self, block: Block) -> None:
+        names = [("block", block.buckets[0] * 64 + place) for place in range(block.features.shape[1])]
+        self._add(Choice(block.gain, block.features, self.width, None, None, block.buckets, -1, block), names)
+
+    # -- sizes -------------------------------------------------------------------------------
+
+    def _vector(self, count: Count) -> tuple[FloatArray, float]:
+        """A size as factors of features, and its constant.
+
+        Raises:
+            TooComplexError: it speaks of a part of a rectangle.
+        """
+        vector = np.zeros(self.width)
+        keep, new = dict(count.keep), dict(count.new)
+        for block in self.blocks:
+            inside = {bucket: keep.pop(bucket) for bucket in block.buckets if bucket in keep}
+            if inside:
+                factors = block.factors(inside)
+                if factors is None:
+                    raise TooComplexError("a size speaks of a part of a rectangle")
+                first = self.feature_of["block", block.buckets[0] * 64][0]
+                vector[first : first + len(factors)] += factors
+        constant = count.constant + sum(keep.pop(row) for row in self.assumed if row in keep)
+        for bucket, often in keep.items():
+            place, factor = self.feature_of["keep", bucket]
+            vector[place] += often * factor
+        for slot, often in new.items():
+            place, factor = self.feature_of["new", slot]
+            vector[place] += often * factor
+        return vector, float(constant)
+
+    def _size(self, count: Count) -> int:
+        vector, constant = self._vector(count)
+        key = (constant, vector.tobytes())
+        if key not in self.sizes:
+            self.sizes[key] = len(self.size_rows)
+            self.size_rows.append(vector)
+            self.offsets.append(constant)
+        return self.sizes[key]
+
+    def _of_one(self, *vectors: FloatArray) -> int | None:
+        """The one choice that these sizes depend on, if it is one."""
+        owners = {int(self.owner[place]) for vector in vectors for place in np.flatnonzero(vector)}
+        return owners.pop() if len(owners) == 1 else None
+
+    def _value(self, choice: int, vector: FloatArray, constant: float) -> FloatArray:
+        """A size that depends on one choice, for each of its states."""
+        mine = self.choices[choice]
+        inside = vector[mine.first : mine.first + mine.features.shape[1]]
+        return np.asarray(mine.features @ inside + constant)
+
+    # -- rows --------------------------------------------------------------------------------
+
+    def _rows(self, budget: Budget) -> Iterator[Row]:
+        if budget.gauges:
+            raise TooComplexError("a cost is measured")
+        linear = np.zeros(self.width)
+        unary: dict[int, FloatArray] = {}
+        pairs: list[Pair] = []
+        constant = float(budget.constant)
+        for term in budget.terms:
+            constant += self._term(term, linear, unary, pairs)
+        ends = [end for end in (budget.low, budget.high) if end is not None]
+        scale = max([abs(float(end)) for end in ends], default=1.0) or 1.0
+        for end, sign in ((budget.high, 1.0), (budget.low, -1.0)):
+            if end is not None:
+                by = sign / scale
+                yield Row(
+                    linear * by,
+                    tuple(Pair(pair.factor * by, pair.left, pair.right) for pair in pairs),
+                    {choice: costs * by for choice, costs in unary.items()},
+                    (float(end) - constant) * by,
+                    budget.limit.text,
+                )
+
+    def _term(self, term: Monomial, linear: FloatArray, unary: dict[int, FloatArray], pairs: list[Pair]) -> float:
+        """Add a product to a row; what is constant in it."""
+        factor = float(term.factor)
+        over = [self._vector(count) for count in term.over]
+        under = [self._vector(count) for count in term.under]
+        for vector, constant in list(under):
+            if not vector.any():
+                factor /= constant
+                under.remove((vector, constant))
+        if len(over) == 1 and not under:
+            linear += factor * over[0][0]
+            return factor * over[0][1]
+        one = self._of_one(*(vector for vector, _ in (*over, *under)))
+        if one is not None:
+            value = np.full(len(self.choices[one].gain), factor)
+            for vector, constant in over:
+                value *= self._value(one, vector, constant)
+            for vector, constant in under:
+                value /= np.maximum(self._value(one, vector, constant), 1.0)
+            unary[one] = unary.get(one, 0.0) + value
+            return 0.0
+        if len(over) == 2 and not under:
+            pairs.append(Pair(factor, self._size(term.over[0]), self._size(term.over[1])))
+            return 0.0
+        raise TooComplexError("a product of more than two sizes")
+
+    def _lines(self) -> Iterator[tuple[Count, float | None, float | None, str]]:
+        """What is linear anyway: wishes, balances, and rectangles whose rows all live."""
+        for wish in self.part.wishes:
+            if wish.target.exact:
+                yield wish.count, float(wish.target.size), float(wish.target.size), wish.target.text
+        for balance in self.part.balances:
+            yield balance, 0.0, 0.0, "balance"
+        covered = {bucket for block in self.blocks for bucket in block.buckets}
+        for rectangle in self.part.rectangles:
+            if covered.isdisjoint(rectangle.cells[0].keep):
+                for one in rectangle.cells[1:]:
+                    yield _less(one, rectangle.cells[0]), 0.0, 0.0, rectangle.reason.rule
+
+    def _line(self, count: Count, low: float | None, high: float | None, text: str) -> Iterable[Row]:
+        vector, constant = self._vector(count)
+        scale = max(abs(constant), float(np.abs(vector).max(initial=0)), abs(low or 0.0), abs(high or 0.0), 1.0)
+        for end, sign in ((high, 1.0), (low, -1.0)):
+            if end is not None:
+                yield Row(vector * (sign / scale), (), {}, (end - constant) * sign / scale, text)
+
+
+def _alike(part: Part) -> dict[int, int]:
+    """Bucket -> slot, where old and new neurons count equally in everything that is said."""
+    users: dict[int, list[int]] = {}
+    for place, bucket in enumerate(part.buckets):
+        if bucket.slot >= 0:
+            users.setdefault(bucket.slot, []).append(place)
+    counts = [
+        *(wish.count for wish in part.wishes),
+        *part.balances,
+        *(count for budget in part.budgets for count in budget.counts),
+        *(grid.size for grid in part.grids),
+        *(cells for rectangle in part.rectangles for cells in rectangle.cells),
+    ]
+    return {
+        places[0]: slot
+        for slot, places in users.items()
+        if len(places) == 1 and all(c.keep.get(places[0], 0) == c.new.get(slot, 0) for c in counts)
+    }
+
+
+def _less(one: Count, other: Count) -> Count:
+    def difference(left: Mapping[int, int], right: Mapping[int, int]) -> dict[int, int]:
+        found = {key: left.get(key, 0) - right.get(key, 0) for key in {**left, **right}}
+        return {key: factor for key, factor in found.items() if factor}
+
+    return Count(one.constant - other.constant, difference(one.keep, other.keep), difference(one.new, other.new))
+
+
+def _filtered(field: Field, part: Part, value: Callable[[Count], tuple[FloatArray, float]]) -> Field:
+    """Without the states that a limit on one choice rules out."""
+    stay = [np.ones(len(choice.gain), bool) for choice in field.choices]
+
+    def of(vector: FloatArray, constant: float) -> tuple[int, FloatArray] | None:
+        owners = set(field.owner[np.flatnonzero(vector)].tolist())
+        if len(owners) != 1:
+            return None
+        one = owners.pop()
+        mine = field.choices[one]
+        return one, mine.features @ vector[mine.first : mine.first + mine.features.shape[1]] + constant
+
+    for grid in part.grids:
+        found = of(*value(grid.size))
+        if found is not None:
+            one, size = found
+            stay[one] &= ((size % grid.step == 0) & (size >= grid.step)) | np.isin(size, list(grid.also))
+    for count in part.sizes:
+        found = of(*value(Count(0, count.keep, {})))
+        if found is not None:
+            one, size = found
+            stay[one] &= size + count.constant >= 1
+    rows = []
+    for row in field.rows:
+        found = of(row.linear, 0.0) if not row.pairs and not row.unary else None
+        if found is None:
+            rows.append(row)
+        else:
+            one, size = found
+            stay[one] &= size <= row.high + _ROUNDING
+    for place, choice in enumerate(field.choices):
+        if choice.block is not None:
+            stay[place] &= _undominated(field, rows, place, stay[place])
+    choices = tuple(
+        replace(
+            choice,
+            gain=choice.gain[keep],
+            features=choice.features[keep],
+            kept=None if choice.kept is None else choice.kept[keep],
+            new=None if choice.new is None else choice.new[keep],
+            block=None if choice.block is None else choice.block.only(keep),
+        )
+        for choice, keep in zip(field.choices, stay, strict=True)
+    )
+    rows = [replace(row, unary={c: costs[stay[c]] for c, costs in row.unary.items()}) for row in rows]
+    return replace(field, choices=choices, rows=tuple(rows))
+
+
+def _undominated(field: Field, rows: Sequence[Row], place: int, stay: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The shapes of a block for which no other one is worth as much and costs no more, whatever the prices."""
+    choice = field.choices[place]
+    inside = slice(choice.first, choice.first + choice.features.shape[1])
+    used = field.sizes[:, inside].any(axis=0)
+    for row in rows:
+        used |= row.linear[inside] != 0
+        products = [field.sizes[size, inside] for pair in row.pairs for size in (pair.left, pair.right)]
+        falls = (row.linear[inside] < 0).any() or any(pair.factor < 0 for pair in row.pairs)
+        if place in row.unary or falls or any((product < 0).any() for product in products):
+            return np.ones(len(stay), bool)
+    columns = np.flatnonzero(used)
+    if len(columns) > 2 or not stay.any():
+        return np.ones(len(stay), bool)
+    ranks = [np.unique(choice.features[:, column], return_inverse=True)[1].reshape(-1) for column in columns]
+    while len(ranks) < 2:
+        ranks.append(np.zeros(len(stay), np.int64))
+    table = np.full((int(ranks[0].max()) + 1, int(ranks[1].max()) + 1), -np.inf)
+    np.maximum.at(table, (ranks[0][stay], ranks[1][stay]), choice.gain[stay])
+    best = np.maximum.accumulate(np.maximum.accumulate(table, axis=0), axis=1)
+    below = np.full_like(table, -np.inf)
+    below[1:] = best[:-1]
+    below[:, 1:] = np.maximum(below[:, 1:], best[:, :-1])
+    good = stay & (choice.gain >= table[ranks[0], ranks[1]]) & (choice.gain > below[ranks[0], ranks[1]])
+    # Of shapes that are alike in everything, the first one.
+    _, first = np.unique(np.stack([ranks[0], ranks[1], ~good]), axis=1, return_index=True)
+    once = np.zeros(len(stay), bool)
+    once[first] = True
+    return good & once

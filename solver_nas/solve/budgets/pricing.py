@@ -1,0 +1,119 @@
+"""The best prices of a field's rows: those whose bound is lowest.
+
+Source: Lagrangian duality, Geoffrion 1974; the prices are found by cutting planes, Kelley 1960.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ortools.linear_solver import pywraplp  # type: ignore[import-untyped]  # OR-tools ships no types for it
+
+from solver_nas.solve.budgets.cells import Cells
+from solver_nas.solve.budgets.descent import Descent, Landscape, Point, descend, settle
+from solver_nas.solve.budgets.swaps import improve
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from solver_nas.labels import IntArray
+    from solver_nas.utility import FloatArray
+
+_ROUNDS = 16
+_FIRST_REACH = 0.03  # of a price: how far the next one may be from the best one so far (a box, Marsten 1975)
+_LEAST_REACH = 1e-5
+_FEASIBLE = 1e-11  # relative to a limit, which is scaled to one
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Priced:
+    """What prices have shown.
+
+    Args:
+        point: the best states that keep all rows; `None` if none were found.
+        bound: no states that keep all rows are worth more.
+        open: for every choice, which of its states can be part of something better.
+        method: how the bound was found.
+    """
+
+    point: Point | None
+    bound: float
+    open: tuple[IntArray, ...]
+    method: str
+
+
+def price(landscape: Landscape, start: Descent, gap: float, deadline: float, known: float = -np.inf) -> Priced:
+    """Look for good states and for prices that show how good they are.
+
+    Args:
+        landscape: the choices.
+        start: where to begin.
+        gap: a bound that is so close, as a fraction, is good enough.
+        deadline: on the clock of `time.perf_counter`.
+        known: what some solution is worth that was found in another way.
+    """
+    field = landscape.field
+    best = _feasible(landscape, start.point, None, deadline)
+    prices, points = start.point.prices, [start.point]
+    bound, opened, method = np.inf, tuple(np.arange(len(choice.gain)) for choice in field.choices), "prices"
+    middle, reach = prices, _FIRST_REACH
+    for _ in range(_ROUNDS):
+        centre = max(points, key=lambda point: point.gain - float(prices @ point.excess))
+        states = settle(landscape, centre.states, prices)
+        reached = max(known, best.gain if best is not None else -np.inf)
+        floor = reached if np.isfinite(reached) else _floor(landscape)
+        found = Cells(field, prices, states).bound(floor, gap * abs(floor) / 4, deadline)
+        opened = tuple(np.intersect1d(old, new) for old, new in zip(opened, found.open, strict=True))
+        if found.bound < bound:
+            bound, method, middle = found.bound, found.method, prices
+        else:
+            reach /= 3
+        if bound - reached <= gap * max(abs(bound), 1e-300):
+            break
+        if time.perf_counter() > deadline or reach < _LEAST_REACH:
+            break
+        other = settle(landscape, found.best, prices)
+        points += [landscape.point(states, prices), landscape.point(found.best, prices), landscape.point(other, prices)]
+        # Where the prices lead elsewhere, something better may be found there.
+        elsewhere = descend(landscape, deadline, landscape.point(other, prices))
+        best = _feasible(landscape, elsewhere.point, best, deadline)
+        if best is not None:
+            points.append(best)
+        prices = _next_prices(points, middle, reach)
+    return Priced(best, max(bound, best.gain if best else bound), opened, method)
+
+
+def _floor(landscape: Landscape) -> float:
+    """Less than anything is worth."""
+    return float(sum(choice.gain.min() for choice in landscape.field.choices)) - 1.0
+
+
+def _feasible(landscape: Landscape, point: Point, best: Point | None, deadline: float) -> Point | None:
+    """The better one of two points, if they keep the rows."""
+    if (point.excess > _FEASIBLE).any():
+        return best
+    found = improve(landscape, point, deadline)
+    return found if best is None or found.gain > best.gain else best
+
+
+def _next_prices(points: Sequence[Point], middle: FloatArray, reach: float) -> FloatArray:
+    """The prices near the best ones so far at which the best of all points seen is worth least."""
+    solver = pywraplp.Solver.CreateSolver("GLOP")
+    usual = float(middle.max(initial=0.0)) or 1e-3 * max(abs(point.gain) for point in points)
+    prices = [
+        solver.NumVar(max(price - reach * max(price, usual), 0.0), price + reach * max(price, usual), "")
+        for price in middle.tolist()
+    ]
+    top = solver.NumVar(-solver.infinity(), solver.infinity(), "")
+    for point in points:
+        row = solver.RowConstraint(point.gain, solver.infinity(), "")
+        row.SetCoefficient(top, 1.0)
+        for variable, excess in zip(prices, point.excess, strict=True):
+            row.SetCoefficient(variable, float(excess))
+    solver.Minimize(top)
+    if solver.Solve() != pywraplp.Solver.OPTIMAL:
+        return middle
+    return np.array([variable.solution_value() for variable in prices])

@@ -1,0 +1,94 @@
+"""Better states near a point that keeps all rows: one choice moves, or two at once."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from solver_nas.labels import IntArray
+    from solver_nas.solve.budgets.descent import Landscape, Point
+    from solver_nas.utility import FloatArray
+
+_REACH = 3  # steps of a choice that are tried
+_TRIES = 60  # pairs of moves that are looked at exactly, per step
+_MOST_STEPS = 400
+
+
+def improve(landscape: Landscape, point: Point, deadline: float) -> Point:
+    """Move until no move of one or two choices is better.
+
+    Args:
+        landscape: the field.
+        point: keeps all rows.
+        deadline: on the clock of `time.perf_counter`.
+    """
+    for _ in range(_MOST_STEPS):
+        if time.perf_counter() > deadline:
+            break
+        states = _better(landscape, point)
+        if states is None:
+            break
+        point = landscape.point(states, point.prices)
+    return point
+
+
+def _better(landscape: Landscape, point: Point) -> IntArray | None:
+    where, to, gains, costs = _moves(landscape, point)
+    if not len(where):
+        return None
+    room = -point.excess + _ROUNDING
+    fits = (costs <= room).all(axis=1) & (gains > 0)
+    if fits.any():
+        # A move that costs next to nothing first, then the best for its price.
+        paid = np.maximum(costs[fits] @ point.prices, 0.0)
+        at = np.flatnonzero(fits)[int((gains[fits] / (paid + 1e-12 * (1 + paid.max()))).argmax())]
+        return _moved(point.states, [(where[at], to[at])])
+    both = gains[:, None] + gains[None, :]
+    apart = where[:, None] < where[None, :]
+    tiny = 1e-12 * max(abs(point.gain), 1.0)
+    # What two moves cost together differs a little from the sum, so that near misses are looked at as well.
+    near = np.ones(both.shape, bool)
+    for row in range(costs.shape[1]):
+        total = costs[:, None, row] + costs[None, :, row]
+        slack = 0.02 * (np.abs(costs[:, None, row]) + np.abs(costs[None, :, row]))
+        near &= total - slack <= room[row]
+    first, second = np.nonzero(apart & near & (both > tiny))
+    order = np.argsort(-both[first, second], kind="stable")[:_TRIES]
+    for one, other in zip(first[order], second[order], strict=True):
+        states = _moved(point.states, [(where[one], to[one]), (where[other], to[other])])
+        if (landscape.excess(states) <= _ROUNDING).all() and landscape.gain(states) > point.gain + tiny:
+            return states
+    return None
+
+
+_ROUNDING = 1e-12  # relative to a limit, which is scaled to one
+
+
+def _moved(states: IntArray, moves: list[tuple[int, int]]) -> IntArray:
+    found = states.copy()
+    for place, state in moves:
+        found[place] = state
+    return found
+
+
+def _moves(landscape: Landscape, point: Point) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
+    """Every choice's neighbouring states: the choice, the state, what it gains and what it costs in every row."""
+    field, slopes = landscape.field, landscape.slopes(landscape.features(point.states))
+    where, to, gains, costs = [], [], [], []
+    for place, choice in enumerate(field.choices):
+        now, ranks = int(point.states[place]), landscape.ranks[place]
+        near = np.flatnonzero((np.abs(ranks - ranks[now]) <= _REACH).all(axis=1))
+        near = near[near != now]
+        inside = slice(choice.first, choice.first + choice.features.shape[1])
+        cost = (choice.features[near] - choice.features[now]) @ slopes[:, inside].T
+        for number, row in enumerate(field.rows):
+            if place in row.unary:
+                cost[:, number] += row.unary[place][near] - row.unary[place][now]
+        where.append(np.full(len(near), place))
+        to.append(near)
+        gains.append(choice.gain[near] - choice.gain[now])
+        costs.append(cost)
+    return np.concatenate(where), np.concatenate(to), np.concatenate(gains), np.concatenate(costs)

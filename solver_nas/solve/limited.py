@@ -1,0 +1,157 @@
+"""Parts with limits: complete search where that is quick, else prices, a bound, and search in what they leave open."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from solver_nas.solve.budgets.dead import dead_bound
+from solver_nas.solve.budgets.descent import Landscape, descend
+from solver_nas.solve.budgets.field import TooComplexError, survey
+from solver_nas.solve.budgets.pricing import price
+from solver_nas.solve.check import holds
+from solver_nas.solve.model import most_new
+from solver_nas.solve.solution import Counts, Status, kept_utility, promised_utility
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import TypeAlias
+
+    from solver_nas.labels import IntArray
+    from solver_nas.solve.budgets.descent import Mixture, Point
+    from solver_nas.solve.budgets.field import Field
+    from solver_nas.solve.model import Window
+    from solver_nas.solve.parts import Part
+
+    #: Searches windows (all counts if none are given) from a start, until a deadline.
+    Search: TypeAlias = Callable[[list[Window] | None, Counts | None, float], Counts]
+
+_SMALL = 26.0  # bits of a part that is searched completely at first
+_FIRST_SEARCH = 1.0  # seconds for that, at most
+_NEARBY = (1, 3, 9)  # counts on either side of the relaxation's that are searched for a first solution
+_LEAST_SEARCH = 0.5  # seconds
+_MARGIN = 4  # prices are asked for a smaller gap than what is good enough: search is slower than they are
+_ROUNDING = 1e-11  # relative to a bound: what float64 leaves of long sums
+
+
+def solve_limited(part: Part, search: Search, deadline: float, gap: float) -> Counts:
+    """The best counts of a part with limits.
+
+    Args:
+        part: what to choose.
+        search: complete search with CP-SAT.
+        deadline: on the clock of `time.perf_counter`.
+        gap: a solution that is proven to be so close to the best one, as a fraction, is good enough.
+    """
+    now = time.perf_counter()
+    bits = sum(math.log2(1 + len(bucket.classes)) for bucket in part.buckets) + 4.0 * part.slots
+    if bits <= _SMALL:
+        found = search(None, None, min(deadline, now + _FIRST_SEARCH))
+        if found.status in (Status.OPTIMAL, Status.INFEASIBLE):
+            return found
+    try:
+        field = survey(part, most_new(part) if part.slots else 0)
+    except TooComplexError:
+        return replace(search(None, None, deadline), method="complete search")
+    if any(len(choice.gain) == 0 for choice in field.choices):
+        # A limit on one size alone leaves nothing; that is for the search to prove.
+        return search(None, None, deadline)
+    landscape = Landscape(field)
+    start = descend(landscape, deadline)
+    known = _solution(part, field, start.point)
+    if known is None:
+        known = _nearby(part, field, start.mixed, search, deadline)
+    worth = -math.inf if known is None else _worth(part, known)
+    now = time.perf_counter()
+    priced = price(landscape, start, gap / _MARGIN, now + (deadline - now) / 2, worth)
+    bound, method = priced.bound, priced.method
+    other = None if priced.point is None else _solution(part, field, priced.point)
+    if other is not None and _worth(part, other) > worth:
+        known, worth = other, _worth(part, other)
+    if field.assumed:
+        bound = max(bound, dead_bound(part, field, max(bound, worth), deadline))
+    if known is None or bound - worth > gap * abs(bound):
+        # If a row that was taken to live may go after all, everything is searched.
+        complete = bound == priced.bound and bool(np.isfinite(bound))
+        windows = _windows(part, field, priced.open) if complete and all(map(len, priced.open)) else None
+        found = search(windows, known, deadline)
+        if found.status is Status.INFEASIBLE and known is None and windows is not None:
+            found = search(None, None, deadline)
+        if found.status in (Status.OPTIMAL, Status.FEASIBLE):
+            reached = _worth(part, found)
+            ceiling = reached + found.slack
+            if known is None or reached > worth:
+                known, worth = found, reached
+            if found.status is Status.OPTIMAL or ceiling < bound:
+                bound, method = min(bound, max(ceiling, worth)), "complete search" if windows is None else method
+        elif known is None:
+            return found
+    slack = max(bound - worth, 0.0)
+    proven = slack <= _ROUNDING * max(abs(bound), 1e-300)
+    return replace(known, status=Status.OPTIMAL if proven else Status.FEASIBLE, slack=slack, method=method)
+
+
+def _solution(part: Part, field: Field, point: Point) -> Counts | None:
+    """A point as counts, if they are a solution of the part itself."""
+    found = _counts(part, field, point.states)
+    return found if holds(part, found.kept, found.new) else None
+
+
+def _worth(part: Part, counts: Counts) -> float:
+    return kept_utility(part.buckets, counts.kept) + promised_utility(part.slot_gains, counts.new)
+
+
+def _counts(part: Part, field: Field, states: IntArray) -> Counts:
+    kept, new = [0] * len(part.buckets), [0] * part.slots
+    for row in field.assumed:
+        kept[row] = 1
+    for choice, state in zip(field.choices, states.tolist(), strict=True):
+        if choice.block is not None:
+            for bucket, count in choice.block.counts(choice.block.shapes[state]).items():
+                kept[bucket] = count
+            continue
+        for place, bucket in enumerate(choice.buckets):
+            kept[bucket] = int(choice.kept[state, place]) if choice.kept is not None else 0
+        if choice.slot >= 0 and choice.new is not None:
+            new[choice.slot] = int(choice.new[state, 0])
+    return Counts(Status.FEASIBLE, tuple(kept), tuple(new))
+
+
+def _nearby(part: Part, field: Field, mixed: Mixture, search: Search, deadline: float) -> Counts | None:
+    """A solution near that of the relaxation, which has fractions of neurons."""
+    for reach in _NEARBY:
+        windows = [(bucket.least, bucket.most) for bucket in part.buckets]
+        for row in field.assumed:
+            windows[row] = (1, 1)
+        for choice, shares in zip(field.choices, mixed.shares, strict=True):
+            if choice.kept is None:
+                continue
+            for place, bucket in enumerate(choice.buckets):
+                mean = sum(share * float(choice.kept[state, place]) for state, share in shares.items())
+                low, high = windows[bucket]
+                windows[bucket] = (max(low, math.floor(mean) - reach), min(high, math.ceil(mean) + reach))
+        now = time.perf_counter()
+        found = search(windows, None, min(deadline, now + max((deadline - now) / 12, _LEAST_SEARCH)))
+        if found.status in (Status.OPTIMAL, Status.FEASIBLE):
+            return found
+    return None
+
+
+def _windows(part: Part, field: Field, opened: Sequence[IntArray]) -> list[Window]:
+    """Lowest and highest count of every bucket in what is open."""
+    windows = [(bucket.least, bucket.most) for bucket in part.buckets]
+    for choice, states in zip(field.choices, opened, strict=True):
+        if choice.block is not None:
+            for group, columns in zip(choice.block.cells, choice.block.shapes[states][:, 1:].T, strict=True):
+                for bucket in group:
+                    windows[bucket] = (0, int(columns.max()))
+            continue
+        for place, bucket in enumerate(choice.buckets):
+            if choice.kept is not None:
+                inside = choice.kept[states, place]
+                windows[bucket] = (int(inside.min()), int(inside.max()))
+    return windows
