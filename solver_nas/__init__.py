@@ -21,6 +21,7 @@ from solver_nas.structure import (
     remove_edge,
     replace,
 )
+from solver_nas.trade import TradeOff, trade_off
 
 __all__ = [
     "Change",
@@ -28,6 +29,7 @@ __all__ = [
     "Network",
     "Plan",
     "Spread",
+    "TradeOff",
     "absorb",
     "affected_by",
     "change_activation",
@@ -54,6 +56,7 @@ __all__ = [
     "shrink",
     "stack",
     "strategies",
+    "trade_off",
 ]
 
 

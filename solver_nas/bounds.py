@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -33,8 +33,8 @@ class Term(NamedTuple):
 class Measured(Protocol):
     """What something costs at given sizes."""
 
-    def __call__(self, *sizes: IntArray) -> FloatArray:
-        """The cost at every combination of sizes (arrays that are broadcast against each other)."""
+    def __call__(self, *sizes: Any) -> FloatArray:
+        """The cost at every combination of sizes (arrays of integers that are broadcast against each other)."""
 
 
 class Curve(NamedTuple):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from solver_nas.explain import Explanation
     from solver_nas.frontend import Model
     from solver_nas.labels import Labels
-    from solver_nas.limits import Limit
+    from solver_nas.limits import Expression, Limit, Peak
     from solver_nas.plan import Blueprint
     from solver_nas.solve import Certificate
     from solver_nas.weights import Array, Initialisers
@@ -71,6 +71,13 @@ class Plan:
     def empty(self) -> bool:
         """Whether nothing would change."""
         return self.blueprint.empty
+
+    def cost(self, expression: Expression | Peak) -> float:
+        """What an expression such as `macs(net)` will come to."""
+        before, after = self.blueprint.before, self.blueprint.after
+        labels = label(after, memory=self.blueprint.memory)
+        names = {name: name for name in after.order}
+        return expression.amount(View(self.model, after, labels, names, (before, self.model.labels)))
 
     def check(self) -> None:
         """Verify the plan without the solver.

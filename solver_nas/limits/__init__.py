@@ -2,6 +2,7 @@
 
 from solver_nas.limits.costs import Peak, activation_memory, flops, macs, params, weight_memory
 from solver_nas.limits.expression import Expression, Now, now
+from solver_nas.limits.latency import Grid, LatencyTable, latency
 from solver_nas.limits.neurons import drop, freeze, keep
 from solver_nas.limits.sizes import (
     equal,
@@ -19,6 +20,8 @@ from solver_nas.limits.view import Limit, Limits, View, listed, resolved
 
 __all__ = [
     "Expression",
+    "Grid",
+    "LatencyTable",
     "Limit",
     "Limits",
     "Now",
@@ -34,6 +37,7 @@ __all__ = [
     "inserted_at_most",
     "keep",
     "kept",
+    "latency",
     "listed",
     "macs",
     "maximum",

@@ -157,6 +157,10 @@ class Peak:
         ]
         return max(amounts, default=Fraction(0))
 
+    def amount(self, view: View) -> float:
+        """What it comes to in a network."""
+        return float(self.at(view))
+
     @property
     def value(self) -> int:
         """What it comes to at the present sizes."""

@@ -134,8 +134,9 @@ class Expression:
         for _, atom in self._terms:
             if isinstance(atom, Axis):
                 return owner(atom.handle)
-            if isinstance(atom, Cost):
-                return atom.model
+            model = getattr(atom, "model", None)
+            if isinstance(model, Model):
+                return model
         raise RequestError("an expression without vertices")
 
     @property
@@ -144,6 +145,11 @@ class Expression:
         counted, measured = self.at(View.of(self.model).past)
         total = counted + self._constant
         return int(total) if total.denominator == 1 and not measured else float(total) + measured
+
+    def amount(self, view: View) -> float:
+        """What it comes to in a network."""
+        counted, measured = self.at(view)
+        return float(counted + self._constant) + measured
 
     def at(self, view: View) -> tuple[Fraction, float]:
         """What its counted and its measured terms come to, without the constant."""

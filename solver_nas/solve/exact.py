@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from ortools.sat.python import cp_model
 
 from solver_nas.solve.limited import solve_limited
-from solver_nas.solve.model import CountModel, Search, most_new
+from solver_nas.solve.model import CountModel, Search, TableError, most_new
 from solver_nas.solve.prices import Prices, hull, inside
-from solver_nas.solve.solution import Counts, Status
+from solver_nas.solve.solution import Counts, Status, kept_utility, promised_utility
 from solver_nas.solve.worth import Worth
 
 if TYPE_CHECKING:
@@ -49,17 +49,14 @@ def solve_counts(part: Part, deadline: float, seed: int, gap: float) -> Counts:
         seed: for the solver.
         gap: with limits, a solution that is proven to be so close to the best one is good enough.
     """
-    counts = CountModel(part)
-    # Half of the time for the first of the objectives leaves enough for the others.
-    search = Search(counts, (time.perf_counter() + deadline) / 2, seed)
+    first = None
     missed = _Deviation(0, 0, exact=True)
-    if counts.distance:
-        counts.model.minimize(counts.cost)
-        status = search.run()
-        if status in (Status.INFEASIBLE, Status.UNKNOWN):
-            return Counts(status)
-        least = round(search.solver.objective_value)
-        missed = _Deviation(least, least // (len(counts.short) + 1), exact=status is Status.OPTIMAL)
+    if any(not wish.target.exact for wish in part.wishes):
+        # Half of the time for the first of the objectives leaves enough for the others.
+        first = _least_deviation(part, (time.perf_counter() + deadline) / 2, seed)
+        if isinstance(first, Status):
+            return Counts(first)
+        missed = first.missed
     if limited(part) and missed.exact and not part.shared:
 
         def within(windows: list[Window] | None, start: Counts | None, until: float) -> Counts:
@@ -70,18 +67,43 @@ def solve_counts(part: Part, deadline: float, seed: int, gap: float) -> Counts:
         found = _best(part, None, missed, deadline, seed)
     else:
         found = _priced(part, missed, deadline, seed)
-    if counts.distance and found.status is Status.UNKNOWN:
-        found = Counts(Status.FEASIBLE, tuple(search.kept), tuple(search.new), missed.distance)
+    if isinstance(first, _First) and found.status is Status.UNKNOWN:
+        found = Counts(Status.FEASIBLE, tuple(first.kept), tuple(first.new), missed.distance)
         return replace(found, slack=_everything(part, found))
     if found.status is Status.OPTIMAL and not missed.exact:
         return replace(found, status=Status.FEASIBLE, slack=_everything(part, found))
     return found
 
 
+class _First(NamedTuple):
+    """How near relaxed wishes come, and counts with which they do."""
+
+    missed: _Deviation
+    kept: list[int]
+    new: list[int]
+
+
+def _least_deviation(part: Part, deadline: float, seed: int) -> _First | Status:
+    """The least deviation from relaxed wishes; a status if nothing was found."""
+    try:
+        counts = CountModel(part)
+    except TableError:
+        return Status.UNKNOWN
+    search = Search(counts, deadline, seed)
+    counts.model.minimize(counts.cost)
+    status = search.run()
+    if status in (Status.INFEASIBLE, Status.UNKNOWN):
+        return status
+    least = round(search.solver.objective_value)
+    missed = _Deviation(least, least // (len(counts.short) + 1), exact=status is Status.OPTIMAL)
+    return _First(missed, search.kept, search.new)
+
+
 def _everything(part: Part, found: Counts) -> float:
     """What could be gained at most if nothing is known: every neuron of positive utility."""
     gain = sum(float(np.maximum(bucket.utilities, 0).sum()) for bucket in part.buckets)
-    return gain - sum(float(b.utilities[:k].sum()) for b, k in zip(part.buckets, found.kept, strict=True))
+    gain += sum(float(np.maximum(gains, 0).sum()) for gains in part.slot_gains)
+    return gain - kept_utility(part.buckets, found.kept) - promised_utility(part.slot_gains, found.new)
 
 
 def _priced(part: Part, missed: _Deviation, deadline: float, seed: int) -> Counts:
@@ -121,7 +143,10 @@ def _best(
     start: Counts | None = None,
 ) -> Counts:
     """The best counts inside windows, given how far relaxed wishes may miss."""
-    counts = CountModel(part, windows)
+    try:
+        counts = CountModel(part, windows)
+    except TableError:
+        return Counts(Status.UNKNOWN)
     search = Search(counts, deadline, seed, start)
     if counts.distance:
         counts.model.add(counts.cost <= missed.cost)
@@ -228,7 +253,10 @@ def reachable(part: Part, wish: Wish, *, upwards: bool, deadline: float, seed: i
 
 def solvable(part: Part, deadline: float, seed: int) -> Status:
     """Whether a part has any solution, whatever it is worth."""
-    return Search(CountModel(part), deadline, seed).run()
+    try:
+        return Search(CountModel(part), deadline, seed).run()
+    except TableError:
+        return Status.UNKNOWN
 
 
 def extreme_amount(part: Part, budget: Budget, deadline: float, seed: int) -> float | None:
@@ -237,8 +265,11 @@ def extreme_amount(part: Part, budget: Budget, deadline: float, seed: int) -> fl
     Returns:
         The amount; `None` if the part has no solution, or none was proven in time.
     """
-    counts = CountModel(part)
-    amount, scale = counts.amount(budget)
+    try:
+        counts = CountModel(part)
+        amount, scale = counts.amount(budget)
+    except TableError:
+        return None
     if budget.high is not None:
         counts.model.minimize(amount)
     else:

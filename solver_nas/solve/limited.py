@@ -107,6 +107,8 @@ def _worth(part: Part, counts: Counts) -> float:
 
 def _counts(part: Part, field: Field, states: IntArray) -> Counts:
     kept, new = [0] * len(part.buckets), [0] * part.slots
+    for bucket, count in field.settled.items():
+        kept[bucket] = count
     for row in field.assumed:
         kept[row] = 1
     for choice, state in zip(field.choices, states.tolist(), strict=True):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from solver_nas.labels import IntArray
-    from solver_nas.solve.budgets.field import Field
+    from solver_nas.solve.budgets.field import Field, Meter
     from solver_nas.utility import FloatArray
 
 _ENTRIES = 1_000_000  # of the largest table
@@ -51,6 +51,33 @@ class _Node:
     @property
     def cells(self) -> int:
         return len(self.best)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Metered:
+    """A measured cost with its price."""
+
+    weight: float
+    meter: Meter
+
+    def at(self, *sizes: float) -> float:
+        """The cost at these sizes."""
+        return float(self.meter.function(*(np.asarray(size) for size in sizes)))
+
+    def slope(self, place: int, sizes: FloatArray) -> float:
+        """How the cost grows with one of the sizes at the centre; any number would do."""
+        at = [float(sizes[size]) for size in self.meter.sizes]
+        up, down = list(at), list(at)
+        up[place], down[place] = at[place] + 1, max(at[place] - 1, 0.0)
+        return (self.at(*up) - self.at(*down)) / (up[place] - down[place])
+
+    def departure(self, deviations: Sequence[FloatArray], sizes: FloatArray) -> FloatArray:
+        """The cost less its tangent, for all combinations of deviations from the centre."""
+        centre = [float(sizes[size]) for size in self.meter.sizes]
+        axes = np.ix_(*deviations)
+        cost = np.asarray(self.meter.function(*(np.maximum(at + d, 0) for at, d in zip(centre, axes, strict=True))))
+        tangent = self.at(*centre) + sum(self.slope(place, sizes) * axis for place, axis in enumerate(axes))
+        return np.asarray(cost - tangent)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +121,7 @@ class Cells:
         slope = np.zeros(field.width)
         pull = np.zeros(len(sizes))
         self.couplings: dict[tuple[int, int], float] = {}
-        total = 0.0
+        total = field.base
         for price, row in zip(prices, field.rows, strict=True):
             if not price:
                 continue
@@ -106,6 +133,17 @@ class Cells:
                 total -= price * factor * sizes[left] * sizes[right]
                 key = (min(left, right), max(left, right))
                 self.couplings[key] = self.couplings.get(key, 0.0) + price * factor
+        self.sizes = sizes
+        self.meters = [
+            _Metered(price * meter.factor, meter)
+            for price, row in zip(prices, field.rows, strict=True)
+            for meter in row.meters
+            if price
+        ]
+        for metered in self.meters:
+            total -= metered.weight * metered.at(*(sizes[size] for size in metered.meter.sizes))
+            for place, size in enumerate(metered.meter.sizes):
+                pull[size] += metered.weight * metered.slope(place, sizes)
         slope += pull @ field.sizes if len(sizes) else 0.0
         self.gains = []
         for place, choice in enumerate(field.choices):
@@ -134,7 +172,8 @@ class Cells:
         field = self.field
         self.single: dict[int, tuple[int, FloatArray]] = {}
         self.summed: dict[int, dict[int, FloatArray]] = {}
-        used = {size for pair in self.couplings for size in pair}
+        measured = {size for metered in self.meters for size in metered.meter.sizes}
+        used = {size for pair in self.couplings for size in pair} | measured
         for size in sorted(used):
             vector = field.sizes[size]
             parts = {}
@@ -153,7 +192,7 @@ class Cells:
             for one in self._summands(left):
                 for other in self._summands(right):
                     self.products.append((one, other, factor))
-        self.summed = {size: parts for size, parts in self.summed.items() if len(parts) > _SHORT}
+        self.summed = {size: parts for size, parts in self.summed.items() if len(parts) > _SHORT or size in measured}
 
     def _summands(self, size: int) -> list[tuple[int, int]]:
         """Choice and key of everything that a size is the sum of; -1 and the size where it has its own variable."""
@@ -221,7 +260,7 @@ class Cells:
 
     def _factors(self) -> list[Factor]:
         factors = [Factor((place,), node.best) for place, node in enumerate(self.nodes)]
-        tables: dict[tuple[int, int], FloatArray] = {}
+        tables: dict[tuple[int, ...], FloatArray] = {}
         for left, right, factor in self.products:
             one, first = self._place(*left)
             other, second = self._place(*right)
@@ -233,10 +272,36 @@ class Cells:
             scope = (min(one, other), max(one, other))
             table = table if one < other else table.T
             tables[scope] = tables[scope] + table if scope in tables else table
+        for metered in self.meters:
+            nodes, table = self._measured(metered)
+            tables[nodes] = tables[nodes] + table if nodes in tables else table
         factors += [Factor(scope, table) for scope, table in tables.items()]
         for (before, before_key, place, key), (_, node) in zip(self.steps, self.step_keys, strict=True):
             factors.append(Factor((before, place, node), self._fits(before, before_key, place, key, node)))
         return factors
+
+    def _measured(self, metered: _Metered) -> tuple[tuple[int, ...], FloatArray]:
+        """The most that a measured cost's departure from its tangents at the centre can gain in every pair of cells."""
+        places, values, edges = [], [], []
+        for size in metered.meter.sizes:
+            place, key = (self.single[size][0], size) if size in self.single else (self.sum_of[size], 0)
+            node = self.nodes[place]
+            if size in self.single:
+                points = self.single[size][1][np.concatenate(node.groups)]
+                lengths = [len(group) for group in node.groups]
+            else:
+                spans = [np.arange(a, b + 1) for a, b in zip(node.low[key], node.high[key], strict=True)]
+                points, lengths = np.concatenate(spans), [len(span) for span in spans]
+            places.append(place)
+            values.append(points)
+            edges.append(np.cumsum([0, *lengths[:-1]]))
+        table = -metered.weight * metered.departure(values, self.sizes)
+        for axis, starts in enumerate(edges):
+            table = np.maximum.reduceat(table, starts, axis=axis)
+        if len(places) == 1:
+            return (places[0],), table
+        one, other = places
+        return ((one, other), table) if one < other else ((other, one), table.T)
 
     def _place(self, choice: int, key: int) -> tuple[int, int]:
         """The node that a summand is a quantity of, and which."""

@@ -19,7 +19,7 @@ from ortools.linear_solver import pywraplp  # type: ignore[import-untyped]  # OR
 
 if TYPE_CHECKING:
     from solver_nas.labels import IntArray
-    from solver_nas.solve.budgets.field import Field
+    from solver_nas.solve.budgets.field import Choice, Field
     from solver_nas.utility import FloatArray
 
 _MOST_STEPS = 40
@@ -101,6 +101,37 @@ class Landscape:
         self.left = np.array([pair.left for _, pair in pairs], np.int64)
         self.right = np.array([pair.right for _, pair in pairs], np.int64)
         self.factor = np.array([pair.factor for _, pair in pairs])
+        self.meters = [(number, meter) for number, row in enumerate(field.rows) for meter in row.meters]
+        #: The meters that a choice has a part in.
+        self.meters_of = [
+            [
+                (number, meter)
+                for number, meter in self.meters
+                if any(field.sizes[size, self._inside(choice)].any() for size in meter.sizes)
+            ]
+            for choice in field.choices
+        ]
+
+    @staticmethod
+    def _inside(choice: Choice) -> slice:
+        return slice(choice.first, choice.first + choice.features.shape[1])
+
+    def sizes(self, features: FloatArray) -> FloatArray:
+        """All sizes that stand in products or are measured."""
+        field = self.field
+        return np.asarray(field.sizes @ features + field.offsets) if len(field.offsets) else np.zeros(0)
+
+    def metered(self, place: int, states: IntArray, features: FloatArray) -> FloatArray:
+        """What measured costs come to if one choice moves, shape (states, rows); the others stand at `features`."""
+        choice, total = self.field.choices[place], np.zeros((len(states), len(self.high)))
+        if not self.meters_of[place]:
+            return total
+        inside, sizes = self._inside(choice), self.sizes(features)
+        moved = choice.features[states] - features[inside]
+        for number, meter in self.meters_of[place]:
+            at = [sizes[size] + moved @ self.field.sizes[size, inside] for size in meter.sizes]
+            total[:, number] += meter.factor * meter.function(*at)
+        return total
 
     def features(self, states: IntArray) -> FloatArray:
         """All features at these states."""
@@ -109,7 +140,9 @@ class Landscape:
 
     def gain(self, states: IntArray) -> float:
         """What these states are worth."""
-        return float(sum(choice.gain[state] for choice, state in zip(self.field.choices, states, strict=True)))
+        return self.field.base + float(
+            sum(choice.gain[state] for choice, state in zip(self.field.choices, states, strict=True))
+        )
 
     def excess(self, states: IntArray) -> FloatArray:
         """By how much every row is exceeded."""
@@ -122,15 +155,19 @@ class Landscape:
     def _excess(self, features: FloatArray, unary: FloatArray) -> FloatArray:
         total = self.linear @ features - self.high + unary
         if len(self.factor):
-            sizes = self.field.sizes @ features + self.field.offsets
+            sizes = self.sizes(features)
             np.add.at(total, self.pair_row, self.factor * sizes[self.left] * sizes[self.right])
+        if self.meters:
+            sizes = self.sizes(features)
+            for number, meter in self.meters:
+                total[number] += meter.factor * float(meter.function(*(sizes[size] for size in meter.sizes)))
         result: FloatArray = total
         return result
 
     def mixture(self, shares: list[dict[int, float]]) -> Mixture:
         """A mixture of states."""
         features = np.zeros(self.field.width)
-        gain, unary = 0.0, np.zeros(len(self.high))
+        gain, unary = self.field.base, np.zeros(len(self.high))
         for choice, mine in zip(self.field.choices, shares, strict=True):
             inside = slice(choice.first, choice.first + choice.features.shape[1])
             for state, share in mine.items():
@@ -141,15 +178,24 @@ class Landscape:
                 unary[number] += sum(share * float(costs[state]) for state, share in shares[place].items())
         return Mixture(shares, features, gain, unary, self._excess(features, unary))
 
-    def slopes(self, features: FloatArray) -> FloatArray:
-        """The derivative of every row's products and linear terms, shape (rows, features)."""
+    def slopes(self, features: FloatArray, *, metered: bool = True) -> FloatArray:
+        """The derivative of every row, shape (rows, features); without measured costs if so wanted."""
         result = self.linear.copy()
         if len(self.factor):
-            sizes = self.field.sizes @ features + self.field.offsets
+            sizes = self.sizes(features)
             pull = np.zeros((len(self.high), len(sizes)))
             np.add.at(pull, (self.pair_row, self.left), self.factor * sizes[self.right])
             np.add.at(pull, (self.pair_row, self.right), self.factor * sizes[self.left])
             result += pull @ self.field.sizes
+        if self.meters and metered:
+            sizes = self.sizes(features)
+            for number, meter in self.meters:
+                at = [sizes[size] for size in meter.sizes]
+                for place, size in enumerate(meter.sizes):
+                    up, down = list(at), list(at)
+                    up[place], down[place] = at[place] + 1, max(at[place] - 1, 0)
+                    slope = float(meter.function(*up) - meter.function(*down)) / (up[place] - down[place])
+                    result[number] += meter.factor * slope * self.field.sizes[size]
         return result
 
     def point(self, states: IntArray, prices: FloatArray) -> Point:
@@ -336,6 +382,8 @@ def settle(landscape: Landscape, states: IntArray, prices: FloatArray) -> IntArr
             sizes = field.sizes @ features + field.offsets if len(field.offsets) else field.offsets
             slope = linear[inside] + (matrix @ sizes) @ field.sizes[:, inside] if len(sizes) else linear[inside]
             worth = paid[place] - choice.features @ slope
+            if landscape.meters_of[place]:
+                worth = worth - landscape.metered(place, np.arange(len(worth)), features) @ prices
             at = int(worth.argmax())
             if worth[at] > worth[states[place]] + 1e-12 * max(1.0, float(np.abs(worth).max())):
                 states[place], changed = at, True

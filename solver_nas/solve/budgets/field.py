@@ -8,6 +8,7 @@ more possible: bounds stay bounds, and solutions are checked against the part it
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,14 +16,16 @@ import numpy as np
 
 from solver_nas.problem import Count
 from solver_nas.solve.budgets.blocks import Block, blocks
+from solver_nas.solve.solution import kept_utility
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from solver_nas.bounds import Measured
     from solver_nas.labels import IntArray
-    from solver_nas.problem import Budget, Monomial
+    from solver_nas.problem import Budget, Gauge, Monomial
     from solver_nas.solve.parts import Part
     from solver_nas.utility import FloatArray
 
@@ -61,9 +64,17 @@ class Pair(NamedTuple):
     right: int
 
 
+class Meter(NamedTuple):
+    """`factor` times a measured cost of some sizes."""
+
+    factor: float
+    function: Measured
+    sizes: tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """One budget: `pairs + linear . features + unary <= high`, all divided by its scale.
+    """One budget: `pairs + linear . features + unary + meters <= high`, all divided by its scale.
 
     Args:
         linear: one factor per feature.
@@ -71,6 +82,7 @@ class Row:
         unary: choice -> what each of its states costs.
         high: the most.
         text: where it comes from.
+        meters: measured costs of two sizes.
     """
 
     linear: FloatArray
@@ -78,6 +90,7 @@ class Row:
     unary: Mapping[int, FloatArray]
     high: float
     text: str
+    meters: tuple[Meter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,6 +105,8 @@ class Field:
         rows: the budgets.
         owner: choice of every feature.
         assumed: rows of rectangles that are taken to live.
+        settled: bucket -> its count, where there is nothing to decide.
+        base: what those are worth, and the rows that are taken to live.
     """
 
     part: Part
@@ -101,6 +116,8 @@ class Field:
     rows: tuple[Row, ...]
     owner: IntArray
     assumed: tuple[int, ...]
+    settled: Mapping[int, int]
+    base: float
 
     @property
     def width(self) -> int:
@@ -131,6 +148,15 @@ class _Survey:
     def __init__(self, part: Part, most: int) -> None:
         self.part, self.most = part, most
         self.blocks, self.assumed = blocks(part)
+        self.ends, plain = _ends(part)
+        in_blocks = {bucket for block in self.blocks for bucket in block.buckets}
+        #: Buckets about which there is nothing to decide.
+        self.settled = {
+            place: low
+            for place, (low, high) in enumerate(self.ends)
+            if low == high and place not in in_blocks and place not in self.assumed
+        }
+        self.part = part = replace(part, budgets=plain)
         self.choices: list[Choice] = []
         self.feature_of: dict[tuple[str, int], tuple[int, float]] = {}
         self.width = 0
@@ -144,8 +170,8 @@ class _Survey:
         for block in self.blocks:
             self._block(block)
             taken |= set(block.buckets)
-        taken |= set(self.assumed)
-        alike = _alike(part)
+        taken |= set(self.assumed) | set(self.settled)
+        alike = {bucket: slot for bucket, slot in _alike(part).items() if bucket not in self.settled}
         for place in range(len(part.buckets)):
             if place not in taken:
                 self._bucket(place, alike.get(place, -1))
@@ -158,6 +184,7 @@ class _Survey:
         rows = [row for budget in part.budgets for row in self._rows(budget)]
         for count, low, high, text in self._lines():
             rows += self._line(count, low, high, text)
+        held = {**self.settled, **dict.fromkeys(self.assumed, 1)}
         field = Field(
             part,
             tuple(self.choices),
@@ -166,6 +193,8 @@ class _Survey:
             tuple(rows),
             self.owner,
             self.assumed,
+            self.settled,
+            kept_utility([part.buckets[place] for place in held], list(held.values())),
         )
         return _filtered(field, part, self._vector)
 
@@ -179,12 +208,12 @@ class _Survey:
 
     def _bucket(self, place: int, slot: int) -> None:
         bucket = self.part.buckets[place]
-        low, high = bucket.least, bucket.most
+        low, high = self.ends[place]
         kept = np.arange(low, high + 1)
         value = np.concatenate([[0.0], np.cumsum(bucket.utilities)])
         if slot < 0:
             new = np.zeros_like(kept)
-            gain = value[kept]
+            gain = value[np.minimum(kept, len(value) - 1)]
         else:
             # Old and new neurons in the order of what they are worth; among equals, old ones first.
             promised = self._promised(slot)
@@ -238,6 +267,7 @@ class _Survey:
                 first = self.feature_of["block", block.buckets[0] * 64][0]
                 vector[first : first + len(factors)] += factors
         constant = count.constant + sum(keep.pop(row) for row in self.assumed if row in keep)
+        constant += sum(keep.pop(bucket) * at for bucket, at in self.settled.items() if bucket in keep)
         for bucket, often in keep.items():
             place, factor = self.feature_of["keep", bucket]
             vector[place] += often * factor
@@ -269,14 +299,13 @@ class _Survey:
     # -- rows --------------------------------------------------------------------------------
 
     def _rows(self, budget: Budget) -> Iterator[Row]:
-        if budget.gauges:
-            raise TooComplexError("a cost is measured")
         linear = np.zeros(self.width)
         unary: dict[int, FloatArray] = {}
         pairs: list[Pair] = []
         constant = float(budget.constant)
         for term in budget.terms:
             constant += self._term(term, linear, unary, pairs)
+        meters = [meter for gauge in budget.gauges for meter in self._gauge(gauge, unary)]
         ends = [end for end in (budget.low, budget.high) if end is not None]
         scale = max([abs(float(end)) for end in ends], default=1.0) or 1.0
         for end, sign in ((budget.high, 1.0), (budget.low, -1.0)):
@@ -288,7 +317,20 @@ class _Survey:
                     {choice: costs * by for choice, costs in unary.items()},
                     (float(end) - constant) * by,
                     budget.limit.text,
+                    tuple(meter._replace(factor=meter.factor * by) for meter in meters),
                 )
+
+    def _gauge(self, gauge: Gauge, unary: dict[int, FloatArray]) -> Iterator[Meter]:
+        """A measured cost: by state if it depends on one choice, else by two sizes."""
+        vectors = [self._vector(count) for count in gauge.sizes]
+        one = self._of_one(*(vector for vector, _ in vectors))
+        if one is not None:
+            costs = gauge.function(*(np.rint(self._value(one, *each)).astype(np.int64) for each in vectors))
+            unary[one] = unary.get(one, 0.0) + np.asarray(costs, np.float64)
+        elif len(gauge.sizes) <= 2:
+            yield Meter(1.0, gauge.function, tuple(map(self._size, gauge.sizes)))
+        else:
+            raise TooComplexError("a measured cost of more than two sizes")
 
     def _term(self, term: Monomial, linear: FloatArray, unary: dict[int, FloatArray], pairs: list[Pair]) -> float:
         """Add a product to a row; what is constant in it."""
@@ -335,6 +377,26 @@ class _Survey:
         for end, sign in ((high, 1.0), (low, -1.0)):
             if end is not None:
                 yield Row(vector * (sign / scale), (), {}, (end - constant) * sign / scale, text)
+
+
+def _ends(part: Part) -> tuple[list[tuple[int, int]], tuple[Budget, ...]]:
+    """The least and largest count of every bucket, from limits on how many are kept; and all other budgets."""
+    ends, rest = [(bucket.least, bucket.most) for bucket in part.buckets], []
+    for budget in part.budgets:
+        term = budget.terms[0] if len(budget.terms) == 1 and not budget.gauges else None
+        single = term is not None and len(term.over) == 1 and not term.under and len(term.over[0].keep) == 1
+        if term is None or not single or term.over[0].new or term.factor <= 0:
+            rest.append(budget)
+            continue
+        ((bucket, often),) = term.over[0].keep.items()
+        offset = budget.constant + term.factor * term.over[0].constant
+        low, high = ends[bucket]
+        if budget.low is not None:
+            low = max(low, math.ceil((budget.low - offset) / (term.factor * often)))
+        if budget.high is not None:
+            high = min(high, math.floor((budget.high - offset) / (term.factor * often)))
+        ends[bucket] = (low, max(high, low - 1))
+    return ends, tuple(rest)
 
 
 def _alike(part: Part) -> dict[int, int]:
@@ -389,7 +451,8 @@ def _filtered(field: Field, part: Part, value: Callable[[Count], tuple[FloatArra
             stay[one] &= size + count.constant >= 1
     rows = []
     for row in field.rows:
-        found = of(row.linear, 0.0) if not row.pairs and not row.unary else None
+        alone = not (row.pairs or row.unary or row.meters)
+        found = of(row.linear, 0.0) if alone else None
         if found is None:
             rows.append(row)
         else:
@@ -420,6 +483,8 @@ def _undominated(field: Field, rows: Sequence[Row], place: int, stay: NDArray[np
     used = field.sizes[:, inside].any(axis=0)
     for row in rows:
         used |= row.linear[inside] != 0
+        if any(field.sizes[size, inside].any() for meter in row.meters for size in meter.sizes):
+            return np.ones(len(stay), bool)
         products = [field.sizes[size, inside] for pair in row.pairs for size in (pair.left, pair.right)]
         falls = (row.linear[inside] < 0).any() or any(pair.factor < 0 for pair in row.pairs)
         if place in row.unary or falls or any((product < 0).any() for product in products):

@@ -58,7 +58,8 @@ def price(landscape: Landscape, start: Descent, gap: float, deadline: float, kno
     field = landscape.field
     best = _feasible(landscape, start.point, None, deadline)
     prices, points = start.point.prices, [start.point]
-    bound, opened, method = np.inf, tuple(np.arange(len(choice.gain)) for choice in field.choices), "prices"
+    bound = field.base + float(sum(choice.gain.max() for choice in field.choices))
+    opened, method = tuple(np.arange(len(choice.gain)) for choice in field.choices), "no limit at all"
     middle, reach = prices, _FIRST_REACH
     for _ in range(_ROUNDS):
         centre = max(points, key=lambda point: point.gain - float(prices @ point.excess))
@@ -79,16 +80,18 @@ def price(landscape: Landscape, start: Descent, gap: float, deadline: float, kno
         points += [landscape.point(states, prices), landscape.point(found.best, prices), landscape.point(other, prices)]
         # Where the prices lead elsewhere, something better may be found there.
         elsewhere = descend(landscape, deadline, landscape.point(other, prices))
-        best = _feasible(landscape, elsewhere.point, best, deadline)
+        before, best = best, _feasible(landscape, elsewhere.point, best, deadline)
         if best is not None:
             points.append(best)
-        prices = _next_prices(points, middle, reach)
+        moved = best is not before and not np.array_equal(prices, elsewhere.point.prices)
+        prices = elsewhere.point.prices if moved else _next_prices(points, middle, reach)
     return Priced(best, max(bound, best.gain if best else bound), opened, method)
 
 
 def _floor(landscape: Landscape) -> float:
     """Less than anything is worth."""
-    return float(sum(choice.gain.min() for choice in landscape.field.choices)) - 1.0
+    field = landscape.field
+    return field.base + float(sum(choice.gain.min() for choice in field.choices)) - 1.0
 
 
 def _feasible(landscape: Landscape, point: Point, best: Point | None, deadline: float) -> Point | None:

@@ -76,14 +76,19 @@ def _moved(states: IntArray, moves: list[tuple[int, int]]) -> IntArray:
 
 def _moves(landscape: Landscape, point: Point) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
     """Every choice's neighbouring states: the choice, the state, what it gains and what it costs in every row."""
-    field, slopes = landscape.field, landscape.slopes(landscape.features(point.states))
+    features = landscape.features(point.states)
+    # For the move of one choice, tangents of products are exact; measured costs are looked up.
+    field, products = landscape.field, landscape.slopes(features, metered=False)
     where, to, gains, costs = [], [], [], []
     for place, choice in enumerate(field.choices):
         now, ranks = int(point.states[place]), landscape.ranks[place]
         near = np.flatnonzero((np.abs(ranks - ranks[now]) <= _REACH).all(axis=1))
         near = near[near != now]
         inside = slice(choice.first, choice.first + choice.features.shape[1])
-        cost = (choice.features[near] - choice.features[now]) @ slopes[:, inside].T
+        cost = (choice.features[near] - choice.features[now]) @ products[:, inside].T
+        if landscape.meters_of[place]:
+            both = landscape.metered(place, np.append(near, now), features)
+            cost = cost + both[:-1] - both[-1]
         for number, row in enumerate(field.rows):
             if place in row.unary:
                 cost[:, number] += row.unary[place][near] - row.unary[place][now]

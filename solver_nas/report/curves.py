@@ -1,0 +1,48 @@
+"""The curve of kept utility against a budget; needs matplotlib, which comes with `solver_nas[demo]`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from solver_nas.errors import ExtraError
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from solver_nas.trade import TradeOff
+
+_WIDTH, _HEIGHT = 6.0, 4.0  # inches
+
+
+def trade_off_curve(curve: TradeOff, path: str | PathLike[str]) -> None:
+    """Draw a curve and the band between what is kept and what is proven to be the most.
+
+    Args:
+        curve: what to draw.
+        path: where to; the ending says which format.
+
+    Raises:
+        ExtraError: matplotlib is not installed.
+        OSError: the file cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import PercentFormatter
+    except ModuleNotFoundError as error:
+        raise ExtraError("pictures need matplotlib: pip install 'solver_nas[demo]'") from error
+    budgets = [point.budget / curve.present for point in curve.points]
+    kept, bound = [point.kept for point in curve.points], [point.bound for point in curve.points]
+    figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
+    axes = figure.subplots()
+    axes.fill_between(budgets, kept, bound, color="C1", alpha=0.4, linewidth=0, label="not proven")
+    axes.plot(budgets, kept, color="C0", marker="o", markersize=3, label="kept")
+    axes.axvline(curve.smallest / curve.present, color="0.5", linestyle=":", label="smallest possible")
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel(f"{curve.title} (100 % = {curve.present:,.6g})")
+    axes.set_ylabel("utility kept")
+    axes.set_xlim(0.0, 1.02)
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend(loc="lower right", frameon=False)
+    figure.savefig(Path(path))

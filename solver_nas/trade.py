@@ -1,0 +1,191 @@
+"""How much utility a network keeps at every budget: the curve that a budget is chosen by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from solver_nas.asking import Ask
+from solver_nas.bounds import Bound
+from solver_nas.errors import ImpossibleError, RequestError
+from solver_nas.fit import scaled, shrink
+from solver_nas.limits import Expression, Peak, freeze, now
+from solver_nas.problem import pose
+from solver_nas.progress import progress
+from solver_nas.requests import is_whole
+from solver_nas.solve import GAP, TIME_LIMIT, extreme
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from solver_nas.change import Plan
+    from solver_nas.frontend import Model
+    from solver_nas.limits import Limits
+    from solver_nas.normalise import Normalisation
+    from solver_nas.strategies import Utility
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Compromise:
+    """One point of the curve.
+
+    Args:
+        budget: what the network may cost.
+        cost: what it costs then.
+        kept: the fraction of the utility that is kept.
+        bound: no selection within the budget keeps more than this fraction.
+        plan: the change, to be applied if this is the one.
+    """
+
+    budget: float
+    cost: float
+    kept: float
+    bound: float
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TradeOff:
+    """The curve of kept utility against a budget.
+
+    Args:
+        title: what the budget is on.
+        points: ascending by budget.
+        smallest: the least that the network can cost at all.
+        present: what it costs now.
+    """
+
+    title: str
+    points: tuple[Compromise, ...]
+    smallest: float
+    present: float
+
+    def __str__(self) -> str:
+        """A table."""
+        lines = [f"{self.title:>16}  {'of now':>7}  {'kept':>8}  {'at most':>8}"]
+        lines += [
+            f"{point.cost:>16,.6g}  {point.cost / self.present:>7.1%}  {point.kept:>8.4f}  {point.bound:>8.4f}"
+            for point in self.points
+        ]
+        return "\n".join(lines)
+
+    def at(self, kept: float) -> Compromise:
+        """The cheapest point that keeps at least this fraction of the utility.
+
+        Raises:
+            RequestError: none does.
+        """
+        found = [point for point in self.points if point.kept >= kept]
+        if not found:
+            best = max(point.kept for point in self.points)
+            raise RequestError(f"no point keeps {kept:.4g} of the utility; the most is {best:.4g}")
+        return min(found, key=lambda point: point.cost)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Draw the curve with its proven band; the file's ending says which format.
+
+        Raises:
+            ExtraError: matplotlib is not installed.
+        """
+        from solver_nas.report.curves import trade_off_curve
+
+        trade_off_curve(self, path)
+
+
+def trade_off(
+    model: Model,
+    limit: Expression | Peak,
+    points: int = 20,
+    *,
+    limits: Limits = (),
+    utility: Utility | None = None,
+    normalise: Normalisation = "none",
+    keep_outputs: bool = True,
+    time_limit: float = TIME_LIMIT,
+    gap: float = GAP,
+    seed: int = 0,
+    show_progress: bool | None = None,
+) -> TradeOff:
+    """Find the best network at every budget between the smallest possible one and the present cost.
+
+    Args:
+        model: the network; not changed.
+        limit: what the budget is on: `params(net)`, `macs(net)`, `activation_memory(net)`, any expression.
+        points: how many budgets, evenly spread.
+        limits: what has to be kept as well.
+        utility: as for `shrink`.
+        normalise: as for `shrink`.
+        keep_outputs: as for `shrink`.
+        time_limit: for each budget, in seconds.
+        gap: as for `shrink`.
+        seed: as for `shrink`.
+        show_progress: whether to show how far it is; by default on a terminal, if it takes long.
+
+    Returns:
+        The curve, as data (`points`), a table (`print`) and a picture (`save`).
+
+    Raises:
+        ImpossibleError: the other limits cannot be kept.
+
+    >>> from solver_nas import Network, limits, nn
+    >>> net = Network()
+    >>> hidden = nn.dense(net.input("in", 8), 32, name="hidden")
+    >>> net.output(nn.dense(hidden, 4, name="out"))
+    >>> curve = trade_off(net, limits.params(net), points=3)
+    >>> [(point.cost, point.plan.sizes["hidden"][1]) for point in curve.points]
+    [(17.0, 1), (212.0, 16), (420.0, 32)]
+    """
+    if not isinstance(limit, Expression | Peak):
+        raise RequestError(f"a trade-off is on a cost such as macs(net), got {limit!r}")
+    if not is_whole(points) or points < 2:
+        raise RequestError(f"a curve has at least 2 points, got {points!r}")
+    present = float(limit.value)
+    smallest = _smallest(model, limit, limits, keep_outputs=keep_outputs, time_limit=time_limit, seed=seed)
+    worth = scaled(model, utility, normalise)
+    found = []
+    with progress(f"trade-off on {limit}", points, show=show_progress) as advance:
+        for budget in np.linspace(smallest, present, points):
+            high = Fraction(repr(float(budget)))
+            plan = shrink.plan(
+                model,
+                [limit <= high, *[limits]],
+                utility=worth,
+                keep_outputs=keep_outputs,
+                time_limit=time_limit,
+                gap=gap,
+                seed=seed,
+            )
+            found.append(_compromise(limit, plan, float(budget)))
+            advance()
+    return TradeOff(str(limit), tuple(found), smallest, present)
+
+
+def _compromise(limit: Expression | Peak, plan: Plan, budget: float) -> Compromise:
+    everything = sum(float(worth.sum()) for worth in plan.utilities.values()) or 1.0
+    certificate = plan.certificate
+    cost = plan.cost(limit)
+    return Compromise(budget, cost, certificate.objective / everything, certificate.bound / everything, plan)
+
+
+def _smallest(
+    model: Model,
+    limit: Expression | Peak,
+    limits: Limits,
+    *,
+    keep_outputs: bool,
+    time_limit: float,
+    seed: int,
+) -> float:
+    """The least that is possible; of several moments of one peak, the most demanding one."""
+    held = [freeze([model.handle(port.vertex) for port in model.graph.returned])] if keep_outputs else []
+    mine = limit <= now
+    ask = Ask(model, free=tuple(model), limits=[mine, limits, held], insert=False)
+    problem = pose(ask.labels, [], lambda _: 0.0, everywhere=ask.free, insert=False, limits=ask.limits)
+    texts = [restriction for restriction in ask.limits[: len(mine.resolve(ask.view))] if isinstance(restriction, Bound)]
+    least = [extreme(problem, bound, time_limit=time_limit, seed=seed) for bound in texts]
+    if any(amount is None for amount in least) or not least:
+        raise ImpossibleError(f"what {limit} can come to was not found out; the other limits may contradict each other")
+    return max(float(amount or 0.0) for amount in least)
