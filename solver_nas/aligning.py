@@ -9,6 +9,7 @@ import numpy as np
 from solver_nas.asking import Ask, Worth
 from solver_nas.explain import Explanation
 from solver_nas.graph import Port
+from solver_nas.limits import View
 from solver_nas.requests import Target
 from solver_nas.rules import Takes
 from solver_nas.rules.bridge import KIND as BRIDGE
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from solver_nas.frontend import Model
+    from solver_nas.limits import Limit
     from solver_nas.strategies import Utility
     from solver_nas.surgery import Prospect
 
@@ -67,15 +69,32 @@ def aligned(there: int, expected: int, align: Align) -> int:
 class EditAsk(Ask):
     """What an edit asks of its fork: that sizes become equal, at about the size that the caller prefers."""
 
-    def __init__(self, origin: Origin, fork: Model, prospect: Prospect, align: Align, moves: Sequence[Moved]) -> None:
-        """Take a fork with bridges, and how neurons have moved in it so far."""
-        super().__init__(fork)
+    def __init__(
+        self,
+        origin: Origin,
+        fork: Model,
+        prospect: Prospect,
+        align: Align,
+        moves: Sequence[Moved],
+        limits: Sequence[Limit] = (),
+    ) -> None:
+        """Take a fork with bridges, how neurons have moved in it so far, and what the edited network has to keep."""
+        super().__init__(fork, limits=limits)
         self._origin, self._prospect, self._align, self._moves = origin, prospect, align, tuple(moves)
 
     @property
     def subject(self) -> str:
         """The edit in words."""
         return self._origin.title
+
+    @property
+    def view(self) -> View:
+        """The prospective network, for limits that speak of the model that the fork comes from."""
+        model = self._origin.model
+        names = {outside: inside for inside, outside in self._origin.names.items() if inside in self.graph}
+        # What takes the place of a vertex under its name is meant by limits that speak of it.
+        names |= {name: name for name in model.graph.order if name not in names and name in self.graph}
+        return View(model, self.graph, self.labels, names, (model.graph, model.labels))
 
     @property
     def owner(self) -> Model:

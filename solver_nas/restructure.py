@@ -11,8 +11,18 @@ from solver_nas.aligning import Align, EditAsk, Origin, aligned
 from solver_nas.apply import build
 from solver_nas.asking import Worth
 from solver_nas.edit_plan import EditPlan
-from solver_nas.errors import GraphError, ImpossibleError, LayerError, RequestError, RuleError, TimeLimitError
+from solver_nas.errors import (
+    GraphError,
+    ImpossibleError,
+    LayerError,
+    PlanError,
+    RequestError,
+    RuleError,
+    TimeLimitError,
+)
 from solver_nas.frontend import Handle
+from solver_nas.limits import View
+from solver_nas.limits.keeping import check_bounds
 from solver_nas.planning import check_seed, initialisers, pursue
 from solver_nas.strategies import check_seconds
 from solver_nas.surgery import (
@@ -37,6 +47,7 @@ if TYPE_CHECKING:
     from solver_nas.frontend import Model
     from solver_nas.graph import Graph
     from solver_nas.labels import Labels, Memory
+    from solver_nas.limits import Limit
     from solver_nas.plan import Blueprint
     from solver_nas.planning import Found, InitOf
     from solver_nas.strategies import Strategy, Utility
@@ -55,6 +66,7 @@ class Options(NamedTuple):
     seed: int
     init: InitOf
     align: Align
+    limits: tuple[Limit, ...]
 
 
 class Draft:
@@ -183,7 +195,22 @@ class Draft:
             "",
         )
         plan.check()
+        self._check_limits(plan, options)
         return replace(plan, warning=self._warning(plan, options)) if trial.missed else plan
+
+    def _check_limits(self, plan: EditPlan, options: Options) -> None:
+        """Look the limits up in the edited network.
+
+        Raises:
+            ImpossibleError: one is not kept, and no other size can mend that.
+        """
+        after = plan.after
+        names = {name: name for name in self.before.graph.order if name in after.graph}
+        view = View(self.model, after.graph, after.labels, names, (self.before.graph, self.before.labels))
+        try:
+            check_bounds(options.limits, view, plan.indices)
+        except PlanError as error:
+            raise ImpossibleError(f"{self.title} is impossible: {error}", (str(error),)) from error
 
     def _warning(self, plan: EditPlan, options: Options) -> str:
         """What is lost since sizes could not be increased as they should."""
@@ -271,7 +298,7 @@ class _Trial:
         self._enter(prospect.graph, fork.arrays, prospect.touched, moved, labels=prospect.labels)
         memory = prospect.labels.memory
         found = explanation = None
-        if prospect.gaps or layouts:
+        if prospect.gaps or layouts or self.options.limits:
             found, explanation = self._solve(prospect, quiet=quiet)
             if found is None:
                 self.stuck = True
@@ -325,7 +352,7 @@ class _Trial:
 
     def _solve(self, prospect: Prospect, *, quiet: bool) -> tuple[Found | None, Explanation | None]:
         options = self.options
-        ask = EditAsk(self.draft.origin, self.fork, prospect, options.align, self.moves)
+        ask = EditAsk(self.draft.origin, self.fork, prospect, options.align, self.moves, options.limits)
         return pursue(
             ask,
             options.utility,

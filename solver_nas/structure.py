@@ -9,6 +9,7 @@ from solver_nas.edit_plan import EditPlan
 from solver_nas.errors import GraphError, ImpossibleError, PlanError, RequestError, RuleError
 from solver_nas.frontend import Handle, owner
 from solver_nas.graph import Port
+from solver_nas.limits import listed
 from solver_nas.nn.activations import set_activation
 from solver_nas.nn.kernels import resize_kernel
 from solver_nas.planning import strategy_of
@@ -20,6 +21,7 @@ from solver_nas.verbs import Outcome, verb
 if TYPE_CHECKING:
     from solver_nas.aligning import Align
     from solver_nas.frontend import Model
+    from solver_nas.limits import Limits
     from solver_nas.planning import InitOf, OnFailure
     from solver_nas.strategies import Strategy, Utility
     from solver_nas.surgery import Reconnect
@@ -35,8 +37,10 @@ def _options(
     seed: int,
     init: InitOf,
     align: Align,
+    limits: Limits,
 ) -> Options:
-    return Options(utility, strategy_of(on_failure, strategy, ("raise", "keep")), time_limit, seed, init, align)
+    steps = strategy_of(on_failure, strategy, ("raise", "keep"))
+    return Options(utility, steps, time_limit, seed, init, align, listed(limits))
 
 
 @verb(EditPlan)
@@ -46,6 +50,7 @@ def insert(
     where: Literal["all"] | Handle | Iterable[Handle] = "all",
     *,
     align: Align = "new",
+    limits: Limits = (),
     utility: Utility | None = None,
     on_failure: OnFailure = "raise",
     strategy: Strategy | None = None,
@@ -67,6 +72,8 @@ def insert(
         align: if the new vertex has another size than its readers expect: take that of the `"new"` vertex,
             `"increase"` the smaller side, `"decrease"` the larger one, or meet in between (`"both"`); where that
             is impossible, the nearest size. `"none"`: refuse.
+        limits: what the edited network may cost and which sizes it may have; see `solver_nas.limits`. Other vertices
+            that a limit speaks of may change for it.
         utility: what neurons are worth, as for `delta_nout`.
         on_failure: if sizes cannot be aligned: `"raise"`, or `"keep"` everything and return a false `Change`.
         strategy: more than a word can say, see `solver_nas.strategies`.
@@ -97,7 +104,7 @@ def insert(
     (<extra: dense 4 -> 4>,)
     """
     model, name = owner(vertex), vertex.name
-    options = _options(utility, on_failure, strategy, time_limit, seed, init, align)
+    options = _options(utility, on_failure, strategy, time_limit, seed, init, align, limits)
     draft = Draft(model, f"insert behind {name}")
     readers = _readers(model, vertex, where)
     new = draft.make(factory, (name,))
@@ -134,6 +141,7 @@ def remove(
     *,
     reconnect: Reconnect = "all",
     align: Align = "increase",
+    limits: Limits = (),
     utility: Utility | None = None,
     on_failure: OnFailure = "raise",
     strategy: Strategy | None = None,
@@ -151,6 +159,7 @@ def remove(
         reconnect: `"all"`: what read it reads all of its inputs, at the same place; `"none"`: nothing comes in
             its place.
         align: as for `insert`.
+        limits: as for `insert`.
         utility: as for `insert`.
         on_failure: as for `insert`.
         strategy: as for `insert`.
@@ -179,7 +188,7 @@ def remove(
     model, name = owner(vertex), vertex.name
     if reconnect not in ("all", "none"):
         raise RequestError(f"reconnect is 'all' or 'none', got {reconnect!r}")
-    options = _options(utility, on_failure, strategy, time_limit, seed, init, align)
+    options = _options(utility, on_failure, strategy, time_limit, seed, init, align, limits)
     draft = Draft(model, f"remove {name}")
     wiring = without(draft.graph, draft.fork.labels, name, reconnect, implied=draft.implied)
     return Outcome(model, draft.plan(wiring, options), options.strategy.callbacks)
@@ -193,6 +202,7 @@ def create_edge(
     slot: int | None = None,
     entry: Literal["plain", "zero"] = "plain",
     align: Align = "increase",
+    limits: Limits = (),
     utility: Utility | None = None,
     on_failure: OnFailure = "raise",
     strategy: Strategy | None = None,
@@ -213,6 +223,7 @@ def create_edge(
         entry: `"plain"`, or `"zero"` for a learned scale between source and target that is zero at first (for a
             product, with a bias of one), so that an element-wise target computes what it did.
         align: as for `insert`, for element-wise targets.
+        limits: as for `insert`.
         utility: as for `insert`.
         on_failure: as for `insert`.
         strategy: as for `insert`.
@@ -228,7 +239,7 @@ def create_edge(
     model = _same_model(source, target)
     if entry not in ("plain", "zero"):
         raise RequestError(f"entry is 'plain' or 'zero', got {entry!r}")
-    options = _options(utility, on_failure, strategy, time_limit, seed, init, align)
+    options = _options(utility, on_failure, strategy, time_limit, seed, init, align, limits)
     draft = Draft(model, f"create edge {source.name} -> {target.name}")
     # Refused before anything is made in between.
     wiring = with_edge(draft.graph, source.name, target.name, slot)
@@ -254,6 +265,7 @@ def remove_edge(
     *,
     which: int | None = None,
     align: Align = "increase",
+    limits: Limits = (),
     utility: Utility | None = None,
     on_failure: OnFailure = "raise",
     strategy: Strategy | None = None,
@@ -268,6 +280,7 @@ def remove_edge(
         target: what reads it.
         which: which of several edges between the two, counted from 0; by default the first.
         align: as for `insert`.
+        limits: as for `insert`.
         utility: as for `insert`.
         on_failure: as for `insert`.
         strategy: as for `insert`.
@@ -280,7 +293,7 @@ def remove_edge(
         ImpossibleError: no sizes fit.
     """
     model = _same_model(source, target)
-    options = _options(utility, on_failure, strategy, time_limit, seed, init, align)
+    options = _options(utility, on_failure, strategy, time_limit, seed, init, align, limits)
     draft = Draft(model, f"remove edge {source.name} -> {target.name}")
     wiring = without_edge(draft.graph, source.name, target.name, which)
     return Outcome(model, draft.plan(wiring, options), options.strategy.callbacks)
@@ -292,6 +305,7 @@ def replace(
     factory: Factory,
     *,
     align: Align = "new",
+    limits: Limits = (),
     utility: Utility | None = None,
     on_failure: OnFailure = "raise",
     strategy: Strategy | None = None,
@@ -306,6 +320,7 @@ def replace(
         factory: called with the handles of the vertex's inputs; returns the new vertex, which gets the name of
             the old one unless it is given another. It works on a copy of the network.
         align: as for `insert`.
+        limits: as for `insert`.
         utility: as for `insert`.
         on_failure: as for `insert`.
         strategy: as for `insert`.
@@ -330,7 +345,7 @@ def replace(
     model, name = owner(vertex), vertex.name
     if vertex.kind == "input":
         raise GraphError(f"vertex {name!r} is an input of the network; it cannot be replaced")
-    options = _options(utility, on_failure, strategy, time_limit, seed, init, align)
+    options = _options(utility, on_failure, strategy, time_limit, seed, init, align, limits)
     draft = Draft(model, f"replace {name}")
     inputs = tuple(port.vertex for port in model.graph.vertex(name).inputs)
     aside = draft.shelve(name)
@@ -352,6 +367,7 @@ def change_kernel_size(
     change: int | Sequence[int],
     *,
     padding: str | int | Sequence[int | tuple[int, int]] | None = None,
+    limits: Limits = (),
 ) -> Outcome[EditPlan]:
     """Make the window of a convolution or a pooling larger or smaller, all around its centre.
 
@@ -361,6 +377,7 @@ def change_kernel_size(
         vertex: a convolution, a transposed one, or a pooling.
         change: how many elements to add or (negative) to remove: one number, or one per spatial axis.
         padding: the new padding, as for `nn.conv`; by default one that keeps the output's size.
+        limits: what the edited network has to keep; no other vertex changes for it.
 
     Raises:
         LayerError: no window, nothing left of it, or padding that would have to be negative.
@@ -375,7 +392,8 @@ def change_kernel_size(
     ((7, 3, 3, 3), (None, 7, 8, 8))
     """
     model, name = owner(vertex), vertex.name
-    return _edited(model, f"change the window of {name}", lambda fork: resize_kernel(fork, name, change, padding))
+    title = f"change the window of {name}"
+    return _edited(model, title, lambda fork: resize_kernel(fork, name, change, padding), limits)
 
 
 @verb(EditPlan)
@@ -390,15 +408,15 @@ def change_activation(vertex: Handle, activation: str) -> Outcome[EditPlan]:
         LayerError: there is no such activation, or the vertex has none.
     """
     model, name = owner(vertex), vertex.name
-    return _edited(model, f"change the activation of {name}", lambda fork: set_activation(fork, name, activation))
+    return _edited(model, f"change the activation of {name}", lambda fork: set_activation(fork, name, activation), ())
 
 
-def _edited(model: Model, title: str, change: Callable[[Any], object]) -> Outcome[EditPlan]:
+def _edited(model: Model, title: str, change: Callable[[Any], object], limits: Limits) -> Outcome[EditPlan]:
     """An edit of a vertex itself, which leaves all edges as they are."""
     draft = Draft(model, title)
     try:
         change(draft.fork)
-        options = Options(None, strategy_of("raise", None), TIME_LIMIT, 0, "preserve", "increase")
+        options = Options(None, strategy_of("raise", None), TIME_LIMIT, 0, "preserve", "increase", listed(limits))
         return Outcome(model, draft.plan(None, options))
     except (RuleError, PlanError) as error:
         raise ImpossibleError(f"{title} is impossible: {error}", (str(error),)) from error
