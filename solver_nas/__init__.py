@@ -21,6 +21,7 @@ from solver_nas.structure import (
     remove_edge,
     replace,
 )
+from solver_nas.timing import measure_latency
 from solver_nas.trade import TradeOff, trade_off
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "insert",
     "invariant",
     "limits",
+    "measure_latency",
     "normalised",
     "plan_change",
     "relaxed",

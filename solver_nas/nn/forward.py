@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +114,12 @@ def evaluate(
             value = value * masks[vertex.name]
         values[vertex.name] = value
     return values
+
+
+def compute(vertex: Vertex, arrays: Mapping[str, Array], inputs: Sequence[Array], rng: np.random.Generator) -> Array:
+    """The output of one vertex for these inputs."""
+    parameters = {role: arrays[parameter.key] for role, parameter in vertex.parameters.items()}
+    return _compute(Call(vertex, parameters, tuple(inputs), False, rng))
 
 
 def _compute(call: Call) -> Array:
