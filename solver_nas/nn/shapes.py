@@ -38,6 +38,7 @@ def reshape(
     shape: Sequence[int],
     *,
     fixed: Sequence[int] = (),
+    lasting: Sequence[int] = (),
     name: str | None = None,
 ) -> NetworkVertex:
     """Every sample in another shape, in row-major order.
@@ -49,6 +50,7 @@ def reshape(
         x: the input.
         shape: sizes without the batch; one of them may be -1.
         fixed: axes of the result, with the batch as axis 0 or negative, that never change.
+        lasting: axes of the result that stay as long as they are, too, though each row may keep columns of its own.
         name: of the new vertex.
 
     Returns:
@@ -66,11 +68,16 @@ def reshape(
     if None not in sample and (total % known if -1 in sizes else total != known):
         raise LayerError(f"{layer}: a sample of {x.name!r} has shape {sample}, which does not fit {sizes}")
     rank = len(sizes) + 1
-    if any(not -rank < axis < rank or axis == 0 for axis in fixed):
-        raise LayerError(f"{layer}: fixed axes {tuple(fixed)} are not axes of a result with {rank} axes")
-    kept = tuple(axis - rank if axis > 0 else axis for axis in fixed)
-    attributes = {"shape": sizes, "rank": len(sample), "fixed": kept}
+    kept, stay = (_from_end(layer, axes, rank, what) for axes, what in ((fixed, "fixed"), (lasting, "lasting")))
+    attributes = {"shape": sizes, "rank": len(sample), "fixed": kept, **({"lasting": stay} if stay else {})}
     return x.model.add("reshape", name, (x,), attributes)
+
+
+def _from_end(layer: str, axes: Sequence[int], rank: int, what: str) -> tuple[int, ...]:
+    """Axes of a result, counted from its end."""
+    if any(not -rank < axis < rank or axis == 0 for axis in axes):
+        raise LayerError(f"{layer}: {what} axes {tuple(axes)} are not axes of a result with {rank} axes")
+    return tuple(axis - rank if axis > 0 else axis for axis in axes)
 
 
 def transpose(x: NetworkVertex, order: Sequence[int], *, name: str | None = None) -> NetworkVertex:
@@ -94,6 +101,8 @@ def transpose(x: NetworkVertex, order: Sequence[int], *, name: str | None = None
 def channel_shuffle(x: NetworkVertex, groups: int, *, name: str | None = None) -> NetworkVertex:
     """Channels of all groups in turn: the first of each group, then the second of each, and so on.
 
+    The number of groups never changes: each of them keeps equally many channels.
+
     Args:
         x: the input, (batch, channels, *spatial) with known sizes.
         groups: how many; divides the channels.
@@ -104,7 +113,7 @@ def channel_shuffle(x: NetworkVertex, groups: int, *, name: str | None = None) -
     groups = divisor(layer, "groups", groups, sizes[0] if sizes else 0)
     names = (None, None) if name is None else (f"{name}.split", f"{name}.swap")
     with x.model.together():
-        split = reshape(x, (groups, sizes[0] // groups, *sizes[1:]), name=names[0])
+        split = reshape(x, (groups, sizes[0] // groups, *sizes[1:]), lasting=(1,), name=names[0])
         swapped = transpose(split, (0, 2, 1, *range(3, len(sizes) + 2)), name=names[1])
         return reshape(swapped, sizes, name=name)
 
@@ -172,7 +181,14 @@ def _flatten_flow(scope: Scope) -> Tensor:
 def _reshape_flow(scope: Scope) -> Tensor:
     (x,) = scope.inputs
     sizes = _spelled_out(x.shape[1:], scope.integers("shape"))
-    return reshape_labels(scope, x, (x.shape[0], *sizes), fixed=scope.integers("fixed"))
+    result = reshape_labels(scope, x, (x.shape[0], *sizes), fixed=scope.integers("fixed"))
+    if "lasting" in scope.vertex.attributes:
+        for axis in scope.integers("lasting"):
+            block = result.block_of(axis % len(result.shape))
+            if block is not None:
+                level = block.levels[block.axes.index(axis % len(result.shape))]
+                scope.tape.pin(level, scope.reason("this axis of a reshape lasts"))
+    return result
 
 
 @rule("transpose")

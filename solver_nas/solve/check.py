@@ -34,6 +34,11 @@ def holds(part: Part, kept: Sequence[int], new: Sequence[int]) -> bool:
     )
 
 
+def size_at(count: Count, kept: Sequence[int], new: Sequence[int]) -> int:
+    """A size at given counts."""
+    return _Sizes(kept, new)(count)
+
+
 class _Sizes:
     """Sizes at given counts."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from ortools.sat.python import cp_model
 
+from solver_nas.solve.check import size_at
 from solver_nas.solve.limited import solve_limited
 from solver_nas.solve.model import CountModel, Search, TableError, most_new
 from solver_nas.solve.prices import Prices, hull, inside
@@ -62,7 +64,10 @@ def solve_counts(part: Part, deadline: float, seed: int, gap: float) -> Counts:
         def within(windows: list[Window] | None, start: Counts | None, until: float) -> Counts:
             return _best(part, windows, missed, until, seed, start)
 
-        found = solve_limited(part, within, deadline, gap)
+        def near(counts: Counts) -> bool:
+            return _misses(part, counts) <= missed.cost
+
+        found = replace(solve_limited(part, within, near, deadline, gap), deviation=missed.distance)
     elif part.rectangles or part.shared or limited(part) or not missed.exact:
         found = _best(part, None, missed, deadline, seed)
     else:
@@ -73,6 +78,19 @@ def solve_counts(part: Part, deadline: float, seed: int, gap: float) -> Counts:
     if found.status is Status.OPTIMAL and not missed.exact:
         return replace(found, status=Status.FEASIBLE, slack=_everything(part, found))
     return found
+
+
+def _misses(part: Part, counts: Counts) -> float:
+    """The cost of these counts for relaxed wishes, as in the model; infinite where a wish is for any other size."""
+    distance = short = 0
+    relaxed = [wish for wish in part.wishes if not wish.target.exact]
+    for wish in relaxed:
+        size, target = size_at(wish.count, counts.kept, counts.new), wish.target
+        distance += abs(size - target.size)
+        short += size < target.size if target.size > target.before else size > target.size < target.before
+        if target.must_change and size == target.before:
+            return math.inf
+    return distance * (sum(wish.target.size != wish.target.before for wish in relaxed) + 1) + short
 
 
 class _First(NamedTuple):
@@ -150,6 +168,11 @@ def _best(
     search = Search(counts, deadline, seed, start)
     if counts.distance:
         counts.model.add(counts.cost <= missed.cost)
+    if start is None and limited(part):
+        # Any solution first: with an objective, the solver can be long in finding one that keeps all limits.
+        status = search.run()
+        if status in (Status.INFEASIBLE, Status.UNKNOWN):
+            return Counts(status)
     worth = Worth(counts)
     status, best, bound = _most_utility(search, worth)
     if status in (Status.INFEASIBLE, Status.UNKNOWN):

@@ -28,22 +28,24 @@ if TYPE_CHECKING:
     from solver_nas.solve.parts import Part
 
     #: Searches windows (all counts if none are given) from a start, until a deadline.
+    Near: TypeAlias = Callable[[Counts], bool]
     Search: TypeAlias = Callable[[list[Window] | None, Counts | None, float], Counts]
 
 _SMALL = 26.0  # bits of a part that is searched completely at first
 _FIRST_SEARCH = 1.0  # seconds for that, at most
-_NEARBY = (1, 3, 9)  # counts on either side of the relaxation's that are searched for a first solution
+_NEARBY = (2, 5, 12, 40)  # counts on either side of the relaxation's that are searched for a first solution
 _LEAST_SEARCH = 0.5  # seconds
 _MARGIN = 4  # prices are asked for a smaller gap than what is good enough: search is slower than they are
 _ROUNDING = 1e-11  # relative to a bound: what float64 leaves of long sums
 
 
-def solve_limited(part: Part, search: Search, deadline: float, gap: float) -> Counts:
+def solve_limited(part: Part, search: Search, near: Near, deadline: float, gap: float) -> Counts:
     """The best counts of a part with limits.
 
     Args:
         part: what to choose.
         search: complete search with CP-SAT.
+        near: whether counts come as near to relaxed wishes as they have to.
         deadline: on the clock of `time.perf_counter`.
         gap: a solution that is proven to be so close to the best one, as a fraction, is good enough.
     """
@@ -62,18 +64,23 @@ def solve_limited(part: Part, search: Search, deadline: float, gap: float) -> Co
         return search(None, None, deadline)
     landscape = Landscape(field)
     start = descend(landscape, deadline)
-    known = _solution(part, field, start.point)
+    known = _solution(part, field, start.point, near)
     if known is None:
         known = _nearby(part, field, start.mixed, search, deadline)
     worth = -math.inf if known is None else _worth(part, known)
     now = time.perf_counter()
     priced = price(landscape, start, gap / _MARGIN, now + (deadline - now) / 2, worth)
     bound, method = priced.bound, priced.method
-    other = None if priced.point is None else _solution(part, field, priced.point)
+    other = None if priced.point is None else _solution(part, field, priced.point, near)
     if other is not None and _worth(part, other) > worth:
         known, worth = other, _worth(part, other)
     if field.assumed:
-        bound = max(bound, dead_bound(part, field, max(bound, worth), deadline))
+        # Whatever the rows do, nothing is worth more than all of it.
+        dead = min(dead_bound(part, field, max(bound, worth), (now + 3 * deadline) / 4), _most(part))
+        bound, method = (dead, f"{method}, rows apart") if dead > bound else (bound, method)
+    if known is not None and bound - worth > gap * abs(bound):
+        known = _around(part, known, search, bound - gap * abs(bound), time.perf_counter() / 2 + deadline / 2)
+        worth = _worth(part, known)
     if known is None or bound - worth > gap * abs(bound):
         # If a row that was taken to live may go after all, everything is searched.
         complete = bound == priced.bound and bool(np.isfinite(bound))
@@ -95,10 +102,10 @@ def solve_limited(part: Part, search: Search, deadline: float, gap: float) -> Co
     return replace(known, status=Status.OPTIMAL if proven else Status.FEASIBLE, slack=slack, method=method)
 
 
-def _solution(part: Part, field: Field, point: Point) -> Counts | None:
+def _solution(part: Part, field: Field, point: Point, near: Near) -> Counts | None:
     """A point as counts, if they are a solution of the part itself."""
     found = _counts(part, field, point.states)
-    return found if holds(part, found.kept, found.new) else None
+    return found if holds(part, found.kept, found.new) and near(found) else None
 
 
 def _worth(part: Part, counts: Counts) -> float:
@@ -141,6 +148,31 @@ def _nearby(part: Part, field: Field, mixed: Mixture, search: Search, deadline: 
         if found.status in (Status.OPTIMAL, Status.FEASIBLE):
             return found
     return None
+
+
+def _most(part: Part) -> float:
+    """What everything of positive utility is worth."""
+    gains = [bucket.utilities for bucket in part.buckets] + list(part.slot_gains)
+    return float(sum(np.maximum(gain, 0.0).sum() for gain in gains))
+
+
+def _around(part: Part, known: Counts, search: Search, enough: float, deadline: float) -> Counts:
+    """Better and better solutions, each near the one before (local branching, Fischetti and Lodi 2003)."""
+    reach = _NEARBY[1]
+    while _worth(part, known) < enough and time.perf_counter() < deadline:
+        windows = [
+            (max(bucket.least, count - reach), min(bucket.most, count + reach))
+            for bucket, count in zip(part.buckets, known.kept, strict=True)
+        ]
+        found = search(windows, known, min(deadline, time.perf_counter() + _FIRST_SEARCH))
+        better = found.status in (Status.OPTIMAL, Status.FEASIBLE) and _worth(part, found) > _worth(part, known)
+        if better:
+            known = found
+        elif found.status is Status.OPTIMAL and reach < _NEARBY[-1]:
+            reach *= 2
+        else:
+            break
+    return known
 
 
 def _windows(part: Part, field: Field, opened: Sequence[IntArray]) -> list[Window]:

@@ -105,13 +105,14 @@ class Bounded:
 class Cells:
     """The cells of a field at given prices and a centre; lives for one bound."""
 
-    def __init__(self, field: Field, prices: FloatArray, centre: IntArray) -> None:
+    def __init__(self, field: Field, prices: FloatArray, centre: IntArray, most: int = _MOST_CELLS) -> None:
         """Work out what every state gains after paying, with the rest at the centre.
 
         Args:
             field: the choices.
             prices: one for every row, not negative.
             centre: a state for every choice.
+            most: how many cells a choice may have; fewer are faster and give a looser bound.
         """
         self.field = field
         features = np.zeros(field.width)
@@ -165,7 +166,7 @@ class Cells:
         self.nodes = [self._choice_node(place) for place in range(len(field.choices))]
         self._sums()
         # Every step of a sum has a table over three variables.
-        self.most = min(_MOST_CELLS, int((_ALL_ENTRIES / max(len(self.steps), 1)) ** (1 / 3)))
+        self.most = min(most, int((_ALL_ENTRIES / max(len(self.steps), 1)) ** (1 / 3)))
 
     def _quantities(self) -> None:
         """For every size in a product: the one choice that it belongs to with its deviations, or its summands."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from solver_nas.problem import Monomial
 from solver_nas.solve.budgets.cells import Cells
@@ -13,15 +16,20 @@ from solver_nas.solve.budgets.descent import Landscape, descend, settle
 from solver_nas.solve.budgets.field import TooComplexError, survey
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from solver_nas.problem import Rectangle
     from solver_nas.solve.budgets.field import Field
     from solver_nas.solve.parts import Part
+
+
+_CELLS = 24  # of a choice: what loses a whole row is far from the best, so that a loose bound will do
 
 
 def dead_bound(part: Part, field: Field, known: float, deadline: float) -> float:
     """Nothing in which one of the rows goes that were taken to live is worth more.
 
-    The rectangles are given up, so that more is possible. If in everything that is worth more than what is known
-    some cell of each row lives, no row can go.
+    For each of these rows: its cells go, and the other rectangles need not be rectangles any more.
 
     Args:
         part: what to choose.
@@ -30,10 +38,13 @@ def dead_bound(part: Part, field: Field, known: float, deadline: float) -> float
         deadline: on the clock of `time.perf_counter`.
 
     Returns:
-        The bound; minus infinity if it is at most what is known.
+        The bound; minus infinity if it is at most what is known, infinity if there was no time to find out.
     """
     assumed = set(field.assumed)
     irregular = [rectangle for rectangle in part.rectangles if assumed & set(rectangle.rows)]
+    deaths = _deaths(part.rectangles, assumed)
+    if not deaths:
+        return -math.inf
     budgets = tuple(
         replace(budget, terms=tuple(_lightest(term, assumed) for term in budget.terms)) for budget in part.budgets
     )
@@ -44,19 +55,43 @@ def dead_bound(part: Part, field: Field, known: float, deadline: float) -> float
         return math.inf
     landscape = Landscape(loose)
     point = descend(landscape, deadline).point
-    found = Cells(loose, point.prices, settle(landscape, point.states, point.prices)).bound(known, 0.0, deadline)
-    empty = {
-        bucket
-        for choice, states in zip(loose.choices, found.open, strict=True)
-        if choice.kept is not None
-        for place, bucket in enumerate(choice.buckets)
-        if len(states) and (choice.kept[states, place] == 0).any()
-    }
-    for rectangle in irregular:
+    worst = -math.inf
+    for gone in deaths:
+        if any(part.buckets[bucket].forced for bucket in gone):
+            continue
+        if time.perf_counter() > deadline:
+            return math.inf
+        buckets = tuple(replace(b, forced=False) if place in gone else b for place, b in enumerate(part.buckets))
+        dead = survey(replace(part, buckets=buckets, rectangles=rectangles, budgets=budgets), 0)
+        if any(not len(choice.gain) for choice in dead.choices):
+            continue
+        states = settle(Landscape(dead), np.array([len(c.gain) - 1 for c in dead.choices]), point.prices)
+        found = Cells(dead, point.prices, states, _CELLS).bound(known, 0.0, deadline)
+        if found.bound > known:
+            worst = max(worst, found.bound)
+    return worst
+
+
+def _deaths(rectangles: Sequence[Rectangle], assumed: set[int]) -> list[frozenset[int]]:
+    """For every row that may go, the buckets that go with it; without those that contain another one."""
+    cells_of: dict[int, set[frozenset[int]]] = {}
+    lives: set[frozenset[int]] = set()
+    for rectangle in rectangles:
         for row, cells in zip(rectangle.rows, rectangle.cells, strict=True):
-            if row in assumed and not cells.constant and set(cells.keep) <= empty:
-                return found.bound
-    return -math.inf
+            if row in assumed and not cells.constant:
+                cells_of.setdefault(row, set()).add(frozenset(cells.keep))
+            elif not cells.constant:
+                lives.add(frozenset(cells.keep))
+    # Cells of a row that lives are not empty, and where cells are not empty, their row lives.
+    grown = True
+    while grown:
+        grown = False
+        for row, sets in list(cells_of.items()):
+            if any(known <= mine for mine in sets for known in lives):
+                lives |= cells_of.pop(row)
+                grown = True
+    found = {mine for sets in cells_of.values() for mine in sets}
+    return sorted((one for one in found if not any(other < one for other in found)), key=sorted)
 
 
 def _lightest(term: Monomial, assumed: set[int]) -> Monomial:

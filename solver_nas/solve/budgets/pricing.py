@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _ROUNDS = 16
 _FIRST_REACH = 0.03  # of a price: how far the next one may be from the best one so far (a box, Marsten 1975)
 _LEAST_REACH = 1e-5
+_LEAST_ROOM = 1e-2  # of the highest price: how far a price of zero can go
 _FEASIBLE = 1e-11  # relative to a limit, which is scaled to one
 
 
@@ -83,7 +84,7 @@ def price(landscape: Landscape, start: Descent, gap: float, deadline: float, kno
         before, best = best, _feasible(landscape, elsewhere.point, best, deadline)
         if best is not None:
             points.append(best)
-        moved = best is not before and not np.array_equal(prices, elsewhere.point.prices)
+        moved = before is not None and best is not before and not np.array_equal(prices, elsewhere.point.prices)
         prices = elsewhere.point.prices if moved else _next_prices(points, middle, reach)
     return Priced(best, max(bound, best.gain if best else bound), opened, method)
 
@@ -106,10 +107,9 @@ def _next_prices(points: Sequence[Point], middle: FloatArray, reach: float) -> F
     """The prices near the best ones so far at which the best of all points seen is worth least."""
     solver = pywraplp.Solver.CreateSolver("GLOP")
     usual = float(middle.max(initial=0.0)) or 1e-3 * max(abs(point.gain) for point in points)
-    prices = [
-        solver.NumVar(max(price - reach * max(price, usual), 0.0), price + reach * max(price, usual), "")
-        for price in middle.tolist()
-    ]
+    rooms = reach * np.maximum(middle, _LEAST_ROOM * usual)
+    ends = zip(np.maximum(middle - rooms, 0.0).tolist(), (middle + rooms).tolist(), strict=True)
+    prices = [solver.NumVar(low, high, "") for low, high in ends]
     top = solver.NumVar(-solver.infinity(), solver.infinity(), "")
     for point in points:
         row = solver.RowConstraint(point.gain, solver.infinity(), "")
