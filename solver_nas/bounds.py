@@ -61,6 +61,7 @@ class Bound:
         low: the sum may not be less; `None` for no such end.
         high: the sum may not be more.
         curves: costs that are measured.
+        family: the limit that it belongs to with others, which give way with it; nothing if it stands alone.
     """
 
     text: str
@@ -68,6 +69,7 @@ class Bound:
     low: Fraction | None
     high: Fraction | None
     curves: tuple[Curve, ...] = ()
+    family: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,12 +81,14 @@ class Lattice:
         labels: along the axis.
         step: the number.
         also: other sizes that will do.
+        optional: whether a size that cannot change at all need not be one.
     """
 
     text: str
     labels: IntArray
     step: int
     also: frozenset[int] = frozenset()
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,7 +139,9 @@ def amount(volume: Volume) -> int:
 
 def present(restriction: Bound) -> tuple[Fraction, float]:
     """What a bound's terms and curves come to at the present sizes."""
-    counted = sum((term.factor * amount(term.volume) for term in restriction.terms), start=Fraction(0))
+    # Nothing is new yet.
+    there = [term for term in restriction.terms if term.counted is not Counted.NEW]
+    counted = sum((term.factor * amount(term.volume) for term in there), start=Fraction(0))
     measured = sum(
         float(curve.function(*(np.asarray(len(axis)) for axis in curve.axes))) for curve in restriction.curves
     )

@@ -10,7 +10,7 @@ import numpy as np
 from solver_nas.apply import build, follow
 from solver_nas.errors import PlanError
 from solver_nas.limits import View
-from solver_nas.limits.keeping import check_bounds, check_neurons
+from solver_nas.limits.keeping import amounts, check_bounds, check_neurons
 from solver_nas.rules import label
 
 if TYPE_CHECKING:
@@ -77,7 +77,9 @@ class Plan:
         before, after = self.blueprint.before, self.blueprint.after
         labels = label(after, memory=self.blueprint.memory)
         names = {name: name for name in after.order}
-        return expression.amount(View(self.model, after, labels, names, (before, self.model.labels)))
+        view = View(self.model, after, labels, names, (before, self.model.labels))
+        totals = (amounts(bound, self.indices) for bound in expression.bounds(view))
+        return max(float(counted) + measured for counted, measured in totals)
 
     def check(self) -> None:
         """Verify the plan without the solver.

@@ -36,7 +36,7 @@ def classify(labels: Labels, ties: Iterable[Tie] | None = None) -> tuple[IntArra
             left.append(joint.rows[loose])
             right.append(joint.cells[loose, 0])
         count, class_of = components(labels.count, left, right)
-    while extra := _fixed_factors(labels.products, class_of):
+    while extra := [*_fixed_factors(labels.products, class_of), *_fixed_rows(labels.joints, class_of)]:
         left += [one for one, _ in extra]
         right += [other for _, other in extra]
         count, class_of = components(labels.count, left, right)
@@ -86,6 +86,18 @@ def reached(labels: Labels, class_of: IntArray, classes: int, starts: Iterable[I
     result = found[component[:classes]]
     result[FIXED] = False
     return result
+
+
+def _fixed_rows(joints: Sequence[Joint], class_of: IntArray) -> list[tuple[IntArray, IntArray]]:
+    """Rows that are always there, since one of their cells is, and are not known to be yet."""
+    fixed = class_of[FIXED]
+    found = []
+    for joint in joints:
+        lives = (class_of[joint.cells] == fixed).any(axis=1) & (class_of[joint.rows] != fixed)
+        if lives.any():
+            rows = joint.rows[lives]
+            found.append((rows, np.full_like(rows, FIXED)))
+    return found
 
 
 def _fixed_factors(products: Sequence[Product], class_of: IntArray) -> list[tuple[IntArray, IntArray]]:

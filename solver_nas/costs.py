@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from solver_nas.errors import RequestError
 from solver_nas.graph import Graph, Port
 from solver_nas.labels import Volume
+from solver_nas.requests import is_whole
 from solver_nas.rules import label, rule_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
     from typing import Any
 
     from solver_nas.labels import Labels, ParameterLabels, Tensor
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     Shapes = Mapping[str, Sequence[int | None]]
 
 
-def parameters(graph: Graph, labels: Labels, *, buffers: bool = False) -> Iterator[tuple[str, Volume]]:
+def parameters(graph: Graph, labels: Labels, *, buffers: bool = False) -> Iterator[tuple[str, tuple[str, ...], Volume]]:
     """Every array of a network, once, with the number of its entries.
 
     Args:
@@ -28,16 +30,17 @@ def parameters(graph: Graph, labels: Labels, *, buffers: bool = False) -> Iterat
         buffers: whether arrays count that are not learned, such as running statistics.
 
     Yields:
-        The array's key, and its entries; `vertex` is the first one that owns it.
+        The array's key, the vertices that own it, and its entries.
     """
-    seen: set[str] = set()
+    owners: dict[str, list[str]] = {}
     for vertex in graph.vertices:
         rule = rule_of(vertex.kind)
         for role, parameter in vertex.parameters.items():
             held = rule is not None and role in rule.buffers
-            if parameter.key not in seen and (buffers or not held):
-                seen.add(parameter.key)
-                yield parameter.key, _entries(vertex.name, labels.parameters[parameter.key])
+            if buffers or not held:
+                owners.setdefault(parameter.key, []).append(vertex.name)
+    for key, names in owners.items():
+        yield key, tuple(names), _entries(names[0], labels.parameters[key])
 
 
 def _entries(vertex: str, parameter: ParameterLabels) -> Volume:
@@ -104,9 +107,10 @@ def shaped(graph: Graph, labels: Labels, shapes: Shapes | Sequence[Any] | None) 
     if shapes is None:
         return labels
     inputs = {vertex.name: vertex for vertex in graph.vertices if vertex.kind == "input"}
-    given = (
-        dict(shapes) if hasattr(shapes, "items") else dict.fromkeys(inputs, tuple(shapes)) if len(inputs) == 1 else None
-    )
+    if isinstance(shapes, str) or not isinstance(shapes, Iterable):
+        raise RequestError(f"the shape of a sample is a row of sizes such as (3, 224, 224), got {shapes!r}")
+    one = None if len(inputs) != 1 else dict.fromkeys(inputs, tuple(shapes))
+    given = dict(shapes) if isinstance(shapes, Mapping) else one
     if given is None:
         raise RequestError(f"the network has {len(inputs)} inputs {sorted(inputs)}; give their shapes by name")
     changed = {}
@@ -114,10 +118,16 @@ def shaped(graph: Graph, labels: Labels, shapes: Shapes | Sequence[Any] | None) 
         if name not in inputs:
             raise RequestError(f"there is no input {str(name)!r}; the inputs are {sorted(inputs)}")
         known: tuple[int | None, ...] = tuple(cast("Sequence[int | None]", inputs[name].attributes["shape"]))
+        if isinstance(shape, str) or not isinstance(shape, Iterable):
+            raise RequestError(f"input {name!r}: the shape of a sample is a row of sizes, got {shape!r}")
         wanted = tuple(shape)
-        fits = len(known) == len(wanted) and all(k is None or k == w for k, w in zip(known, wanted, strict=True))
+        fits = len(known) == len(wanted) and all(
+            k is None or (is_whole(w) and k == w) for k, w in zip(known, wanted, strict=True)
+        )
         if not fits:
             raise RequestError(f"input {name!r} has shape {known}, got {wanted}; only unknown sizes can be given")
+        if not all(size is None or (is_whole(size) and size > 0) for size in wanted):
+            raise RequestError(f"input {name!r} has shape {known}, got {wanted}; sizes are positive whole numbers")
         changed[name] = replace(inputs[name], attributes={**inputs[name].attributes, "shape": wanted})
     again = label(graph.replaced(changed), memory=labels.memory)
     if again.count != labels.count:

@@ -78,9 +78,9 @@ class Explanation:
             which = f", with {name} alone giving way" if len(self.nearest or {}) > 1 else ""
             lines.append(f"nearest possible{which}: {', '.join(map(str, sizes)) or 'none'}")
         for limit, value in (self.reachable or {}).items():
-            which = "with this limit alone giving way" if len(self.wishes) + len(self.limits) > 1 else "possible"
-            far = "no amount helps" if value is None else f"{value:,.12g} is"
-            lines.append(f"{limit}: {far} {which}" if value is not None else f"{limit}: {far}, {which}")
+            alone = ", with this limit alone giving way" if len(self.wishes) + len(self.limits) > 1 else ""
+            far = "no other amount was found to help" if value is None else f"{value:,.12g} is possible"
+            lines.append(f"{limit}: {far}{alone}")
         if not self.minimal:
             lines.append("(the time for explaining was up: not every line may be needed, and other sizes may work too)")
         return "\n".join(lines)
@@ -137,7 +137,17 @@ def explain_conflict(
     reachable = {}
     for claim in claims:
         if isinstance(claim, Bound) and (claim.low is None) != (claim.high is None):
-            reachable[claim.text] = _reachable(labels, exact, limits, claim, deadline, seed, insert=insert)
+            # What belongs to one limit gives way together.
+            family = [other for other in limits if other is claim or (claim.family and _family(other) == claim.family)]
+            rest = [other for other in limits if other not in family]
+            found = [
+                _reachable(labels, exact, [*rest, other], other, deadline, seed, insert=insert)
+                for other in family
+                if isinstance(other, Bound)
+            ]
+            known = [value for value in found if value is not None]
+            most = max(known, default=None) if claim.low is None else min(known, default=None)
+            reachable[claim.family or claim.text] = most if len(known) == len(found) else None
     return Explanation(
         False,
         tuple(wish.text for wish in wishes),
@@ -161,6 +171,10 @@ def _status(
 ) -> Status:
     problem = pose(labels, targets, lambda _: 0.0, limits=limits, insert=insert)
     return feasible(problem, time_limit=_left(deadline), seed=seed)
+
+
+def _family(limit: Restriction) -> str:
+    return limit.family if isinstance(limit, Bound) else ""
 
 
 def _reachable(
@@ -275,6 +289,8 @@ def _minimise(feasible: Callable[[Sequence[T]], bool], members: Sequence[T], dea
         of_left = needed([*background, *of_right], of_right, left)
         return [*of_left, *of_right]
 
+    if members and not feasible([]):
+        return True, []
     return not late, needed([], [], list(members))
 
 

@@ -110,8 +110,8 @@ def grow(
         model: the network.
         limits: such as `[params(net) <= 2 * now]`.
         promise: what new neurons are worth: a function `v -> what the first new neuron of v is worth, the second, and
-            so on`, never rising (its length is the most that v can get), or a mapping from vertices to such
-            sequences. By default, new neurons are worth as much as the mean of those that are there, and less and
+            so on`, never rising (more of them than its length are worth nothing), or a mapping from vertices to
+            such sequences. By default, new neurons are worth as much as the mean of those that are there, and less and
             less: the i-th one n / (n + i) of it, for n neurons, up to four times the size.
         utility: what neurons are worth that are there; as for `delta_nout`. The default promise is made from it.
         normalise: as for `shrink`.

@@ -321,13 +321,16 @@ class _Poser:
                 *(self._budget(limit, local, count) for limit in self.limits if isinstance(limit, Bound)),
                 *self._contradictions(),
             ),
-            tuple(
-                Grid(count.of(local[self.class_of[limit.labels]]), limit.step, limit.also)
-                for limit in self.limits
-                if isinstance(limit, Lattice)
-            ),
+            tuple(self._grids(local, count)),
             () if promise is None else self._gains(members[slots], ports, promise),
         )
+
+    def _grids(self, local: IntArray, count: _Counter) -> Iterator[Grid]:
+        for limit in self.limits:
+            if isinstance(limit, Lattice):
+                size = count.of(local[self.class_of[limit.labels]])
+                if not (limit.optional and size.rigid):
+                    yield Grid(size, limit.step, limit.also)
 
     def _gains(self, members: IntArray, ports: Sequence[Port], promise: Worth) -> tuple[FloatArray, ...]:
         """What new neurons are worth, slot by slot: the sum over all places where they will stand."""

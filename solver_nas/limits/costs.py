@@ -42,8 +42,8 @@ def params(model: Model, of: Of = None) -> Expression:
 
     def find(view: View) -> Iterable[Term]:
         names = set(view.chosen(of, title))
-        for _, volume in parameters(view.graph, view.labels):
-            if volume.vertex in names:
+        for _, owners, volume in parameters(view.graph, view.labels):
+            if not names.isdisjoint(owners):
                 yield Term(Fraction(1), volume)
 
     return Expression([(Fraction(1), Cost(_model(model, title), title, find))])
@@ -92,8 +92,8 @@ def weight_memory(model: Model, dtype: DTypeLike | None = None, of: Of = None) -
 
     def find(view: View) -> Iterable[Term]:
         names, held = set(view.chosen(of, title)), view.model.arrays
-        for key, volume in parameters(view.graph, view.labels, buffers=True):
-            if volume.vertex in names:
+        for key, owners, volume in parameters(view.graph, view.labels, buffers=True):
+            if not names.isdisjoint(owners):
                 mine = held[key].dtype.itemsize if key in held else next(iter(held.values())).dtype.itemsize
                 yield Term(Fraction(mine if width is None else width), volume)
 
@@ -114,7 +114,8 @@ class _Peak(Limit):
             end = end.factor * self.peak.at(view.past) + end.offset
             text = f"{text} (= {shown(end)})"
         return [
-            Bound(f"{text} (when {name!r} is computed)", terms, None, end) for name, terms in self.peak.moments(view)
+            Bound(f"{text} (when {name!r} is computed)", terms, None, end, family=text)
+            for name, terms in self.peak.moments(view)
         ]
 
     def __str__(self) -> str:
@@ -157,9 +158,9 @@ class Peak:
         ]
         return max(amounts, default=Fraction(0))
 
-    def amount(self, view: View) -> float:
-        """What it comes to in a network."""
-        return float(self.at(view))
+    def bounds(self, view: View) -> list[Bound]:
+        """Every moment as a bound without ends, for adding up."""
+        return [Bound(name, terms, None, None) for name, terms in self.moments(view)]
 
     @property
     def value(self) -> int:
@@ -169,6 +170,18 @@ class Peak:
     def __le__(self, other: object) -> Limit:
         """It may not be more."""
         return _Peak(self, other if isinstance(other, Now) else number(other, "activation_memory"))
+
+    def _refused(self, other: object) -> Limit:
+        """A peak can only be kept below something."""
+        raise RequestError(f"the limit of a peak is written activation_memory(net) <= ..., got {other!r}")
+
+    __lt__ = __gt__ = __ge__ = _refused
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        """Not offered."""
+        self._refused(other)
+        return False
 
     def __repr__(self) -> str:
         """Its name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
@@ -36,7 +36,7 @@ class Now:
 
     def __truediv__(self, divisor: float | Fraction) -> Now:
         """A part of it."""
-        return self * (1 / number(divisor, "now"))
+        return self * (1 / divisible(divisor, "now"))
 
     def __add__(self, offset: float | Fraction) -> Now:
         """More than that."""
@@ -67,6 +67,14 @@ def number(value: object, where: str) -> Fraction:
     if not math.isfinite(value):
         raise RequestError(f"{where}: expected a finite number, got {value}")
     return Fraction(int(value)) if isinstance(value, int | np.integer) else Fraction(repr(float(value)))
+
+
+def divisible(value: object, where: str) -> Fraction:
+    """A number to divide by."""
+    divisor = number(value, where)
+    if not divisor:
+        raise RequestError(f"{where} cannot be divided by 0")
+    return divisor
 
 
 def shown(value: Fraction) -> str:
@@ -146,10 +154,11 @@ class Expression:
         total = counted + self._constant
         return int(total) if total.denominator == 1 and not measured else float(total) + measured
 
-    def amount(self, view: View) -> float:
-        """What it comes to in a network."""
-        counted, measured = self.at(view)
-        return float(counted + self._constant) + measured
+    def bounds(self, view: View) -> list[Bound]:
+        """The expression as a bound without ends, for adding up; its constant is a term."""
+        constant = Term(self._constant, Volume("", 1, ()))
+        bound = self._bound(view, "", None, None)
+        return [replace(bound, terms=(*bound.terms, constant))]
 
     def at(self, view: View) -> tuple[Fraction, float]:
         """What its counted and its measured terms come to, without the constant."""
@@ -182,7 +191,7 @@ class Expression:
 
     def __truediv__(self, divisor: float | Fraction) -> Expression:
         """A part."""
-        return self * (1 / number(divisor, str(self)))
+        return self * (1 / divisible(divisor, str(self)))
 
     def __neg__(self) -> Expression:
         """The negative."""
@@ -212,7 +221,10 @@ class Expression:
         """Not offered, since sizes are whole numbers and costs need not be."""
         raise RequestError(f"limits are written with <=, >= or ==, got {self} < {other}")
 
-    __gt__ = __lt__
+    def __gt__(self, other: object) -> Limit:
+        """Not offered either."""
+        raise RequestError(f"limits are written with <=, >= or ==, got {self} > {other}")
+
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
@@ -252,7 +264,7 @@ class Comparison(Limit):
         end, text = self.end, self.text
         if isinstance(end, Now):
             counted, measured = self.expression.at(view.past)
-            value = counted + Fraction(measured)
+            value = counted + Fraction(measured) + self.expression._constant  # noqa: SLF001 - one concept in two classes
             end = value * end.factor + end.offset
             text = f"{text} (= {shown(end)})"
         low, high = (None if self.sign == "<=" else end), (None if self.sign == ">=" else end)

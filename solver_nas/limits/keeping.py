@@ -12,6 +12,7 @@ from solver_nas.limits.view import resolved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from fractions import Fraction
 
     from numpy.typing import NDArray
 
@@ -33,20 +34,25 @@ def check_bounds(limits: Sequence[Limit], view: View, indices: Mapping[str, NDAr
     Raises:
         PlanError: a limit is not kept.
     """
-    for restriction in resolved(limits, view):
+    for restriction in resolved([limit for limit in limits if not limit.of_old_neurons], view):
         if not isinstance(restriction, Bound):
             continue
-        counted = present(_only(restriction, Counted.ALL))
-        amount = counted[0]
-        for term in restriction.terms:
-            if term.counted is not Counted.ALL:
-                index = indices[term.volume.vertex]
-                amount += term.factor * int((index >= 0 if term.counted is Counted.KEPT else index < 0).sum())
+        counted, measured = amounts(restriction, indices)
         low, high = restriction.low, restriction.high
         slack = 0.0 if not restriction.curves else _MEASURED * max(abs(float(end or 0)) for end in (low, high))
-        total = amount if not restriction.curves else float(amount) + counted[1]
+        total = counted if not restriction.curves else float(counted) + measured
         if (low is not None and total < low - slack) or (high is not None and total > high + slack):
             raise PlanError(f"{restriction.text} is not kept: the changed network has {float(total):,.12g}")
+
+
+def amounts(bound: Bound, indices: Mapping[str, NDArray[np.intp]]) -> tuple[Fraction, float]:
+    """What a bound's terms and curves come to in a changed network in which it was looked up."""
+    counted, measured = present(_only(bound, Counted.ALL))
+    for term in bound.terms:
+        if term.counted is not Counted.ALL:
+            index = indices[term.volume.vertex]
+            counted += term.factor * int((index >= 0 if term.counted is Counted.KEPT else index < 0).sum())
+    return counted, measured
 
 
 def _only(bound: Bound, counted: Counted) -> Bound:
@@ -75,6 +81,7 @@ def check_neurons(restrictions: Iterable[Restriction], labels: Labels, indices: 
             if isinstance(restriction, Lattice):
                 size = len(index)
                 fits = size in restriction.also or (size > 0 and size % restriction.step == 0)
+                fits = fits or (restriction.optional and np.array_equal(index, np.arange(len(mine))))
                 broken = np.array_equal(mine, restriction.labels) and not fits
             else:
                 lives = restriction.lives if isinstance(restriction, Forced) else True

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class _Named(Limit):
     """Certain neurons of a vertex stay, or go."""
 
+    of_old_neurons = True
+
     vertex: Handle
     neurons: tuple[int, ...]
     lives: bool
@@ -49,6 +51,8 @@ def drop(vertex: Handle, neurons: Iterable[int]) -> Limit:
 
 def _places(vertex: Handle, neurons: Iterable[int], title: str) -> tuple[int, ...]:
     owner(vertex)
+    if not isinstance(neurons, Iterable):
+        raise RequestError(f"{title} takes places in a list, as in {title}(v, [0, 3]), got {neurons!r}")
     found = tuple(neurons)
     for place in found:
         if not is_whole(place) or not 0 <= place < vertex.nout:

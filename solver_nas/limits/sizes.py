@@ -64,7 +64,7 @@ class _Each(Limit):
             if len(labels):
                 low, high = self.ends(view.size_before(name))
                 term = Term(Fraction(1), Volume(name, 1, (labels,)), self.counted)
-                found.append(Bound(f"{self.text} (vertex {name!r})", (term,), low, high))
+                found.append(Bound(f"{self.text} (vertex {name!r})", (term,), low, high, family=self.text))
         return found
 
     def __str__(self) -> str:
@@ -138,13 +138,17 @@ class _Multiple(Limit):
     def resolve(self, view: View) -> list[Restriction]:
         """A lattice for every vertex that can change."""
         names = view.sources() if self.of is None else view.chosen(self.of, str(self))
+        if self.of is None:
+            # What the network returns is for its reader to say.
+            returned = {port.vertex for port in view.graph.returned}
+            names = [name for name in names if name not in returned]
         found: list[Restriction] = []
         for name in names:
             labels = view.labels.tensors[Port(name)].neurons["label"]
             if len(labels):
                 before = view.size_before(name)
                 also = frozenset({before} if self.small == "keep" and before < self.step else ())
-                found.append(Lattice(f"{self} (vertex {name!r})", labels, self.step, also))
+                found.append(Lattice(f"{self} (vertex {name!r})", labels, self.step, also, self.of is None))
         return found
 
     def __str__(self) -> str:
@@ -157,7 +161,7 @@ def multiple_of(step: int, of: Of = None, *, small: Literal["keep", "grow"] = "k
 
     Args:
         step: 8, 16, ...
-        of: as for `minimum`.
+        of: as for `minimum`; by default all that make neurons and can change, but for what the network returns.
         small: a vertex that has fewer than `step` neurons may `"keep"` exactly as many, or has to `"grow"`.
     """
     if small not in ("keep", "grow"):

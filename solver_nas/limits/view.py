@@ -116,6 +116,9 @@ class View(NamedTuple):
 class Limit(ABC):
     """Something that a changed network has to keep; limits are given to verbs as a list."""
 
+    #: Whether it speaks of neurons by their places before the change, and cannot be looked up after it.
+    of_old_neurons = False
+
     @abstractmethod
     def resolve(self, view: View) -> list[Restriction]:
         """What it says about the sizes of a network."""

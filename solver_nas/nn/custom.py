@@ -212,13 +212,13 @@ def _absorb(scope: Scope) -> Tensor:
 
 
 def _count_work(scope: Scope, result: Tensor, known: Mapping[str, Neurons | None]) -> None:
-    """Every array with both an input's and the output's axis is taken to be applied once at every position."""
+    """Every array of two axes and more that has an input's or the output's is taken to be applied at every position."""
     times: int | None = 1
     for axis, size in enumerate(result.shape[1:], start=1):
         if result.block_of(axis) is None:
             times = None if times is None or size is None else times * size
     for role, names in scope.attribute("axes", dict).items():
-        if "out" not in names or not any(name in known for name in names):
+        if len(names) < 2 or not any(name == "out" or name in known for name in names):
             continue
         shape, over, count = scope.vertex.parameters[role].shape, [], times
         for name, size in zip(names, shape, strict=True):

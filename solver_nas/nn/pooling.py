@@ -132,7 +132,7 @@ def _mean(call: Call) -> Any:
     axes = tuple(range(-len(over.kernel), 0))
     if call["count_padding"]:
         return anp.mean(slide(call.x, over), axis=axes)
-    ones = np.ones(call.x.shape[-len(axes) :])
+    ones = np.ones(call.x.shape[-len(axes) :], call.x.dtype)
     return anp.sum(slide(call.x, over), axis=axes) / np.sum(slide(ones, over), axis=axes)
 
 

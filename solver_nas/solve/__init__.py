@@ -50,14 +50,15 @@ def solve(problem: Problem, *, time_limit: float = TIME_LIMIT, seed: int = 0, ga
     kept, new = [0] * len(problem.buckets), [0] * len(problem.slots)
     status, deviation, slack, method = Status.OPTIMAL, 0, 0.0, ""
     found_parts = parts(problem)
-    hard = sum(not part.single for part in found_parts)
+    hard = sum(not part.single and bool(part.buckets) for part in found_parts)
     for part in found_parts:
         if part.single:
             found = solve_single(part.buckets[0], part.sizes, part.wishes, part.most_new)
         else:
             # What one part does not need is left for the others; none can use up all of it.
             now = time.perf_counter()
-            share, hard = now + max(deadline - now, 0.0) / hard, hard - 1
+            share = now + max(deadline - now, 0.0) / max(hard, 1)
+            hard -= bool(part.buckets)
             found = solve_rectangular(part) or solve_counts(part, share, seed, gap)
         if found.status in (Status.INFEASIBLE, Status.UNKNOWN):
             return found

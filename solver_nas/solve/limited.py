@@ -56,10 +56,10 @@ def solve_limited(part: Part, search: Search, near: Near, deadline: float, gap: 
         if found.status in (Status.OPTIMAL, Status.INFEASIBLE):
             return found
     try:
-        field = survey(part, most_new(part) if part.slots else 0)
+        field = survey(part, _useful_new(part))
     except TooComplexError:
         return replace(search(None, None, deadline), method="complete search")
-    if any(len(choice.gain) == 0 for choice in field.choices):
+    if not field.choices or any(len(choice.gain) == 0 for choice in field.choices):
         # A limit on one size alone leaves nothing; that is for the search to prove.
         return search(None, None, deadline)
     landscape = Landscape(field)
@@ -76,7 +76,7 @@ def solve_limited(part: Part, search: Search, near: Near, deadline: float, gap: 
         known, worth = other, _worth(part, other)
     if field.assumed:
         # Whatever the rows do, nothing is worth more than all of it.
-        dead = min(dead_bound(part, field, max(bound, worth), (now + 3 * deadline) / 4), _most(part))
+        dead = min(dead_bound(part, field, _useful_new(part), max(bound, worth), (now + 3 * deadline) / 4), _most(part))
         bound, method = (dead, f"{method}, rows apart") if dead > bound else (bound, method)
     if known is not None and bound - worth > gap * abs(bound):
         known = _around(part, known, search, bound - gap * abs(bound), time.perf_counter() / 2 + deadline / 2)
@@ -99,7 +99,32 @@ def solve_limited(part: Part, search: Search, near: Near, deadline: float, gap: 
             return found
     slack = max(bound - worth, 0.0)
     proven = slack <= _ROUNDING * max(abs(bound), 1e-300)
+    if not any(map(len, part.slot_gains)):
+        known = _trimmed(known, search, deadline)
     return replace(known, status=Status.OPTIMAL if proven else Status.FEASIBLE, slack=slack, method=method)
+
+
+def _useful_new(part: Part) -> int:
+    """How many new neurons a slot may need: none where nothing asks for any, and they are worth nothing."""
+    asks = (
+        part.wishes
+        or part.balances
+        or part.grids
+        or part.rectangles
+        or any(budget.low is not None for budget in part.budgets)
+    )
+    return most_new(part) if part.slots and (asks or any(map(len, part.slot_gains))) else 0
+
+
+def _trimmed(counts: Counts, search: Search, deadline: float) -> Counts:
+    """The same neurons with as few new ones as possible: where these cost nothing, prices do not care."""
+    if not any(counts.new):
+        return counts
+    windows = [(count, count) for count in counts.kept]
+    least = min(deadline, time.perf_counter() + _FIRST_SEARCH)
+    found = search(windows, counts, max(least, time.perf_counter() + _LEAST_SEARCH))
+    fewer = found.status in (Status.OPTIMAL, Status.FEASIBLE) and sum(found.new) < sum(counts.new)
+    return replace(counts, new=found.new) if fewer else counts
 
 
 def _solution(part: Part, field: Field, point: Point, near: Near) -> Counts | None:

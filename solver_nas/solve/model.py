@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 Window = tuple[int, int]
 
-_MOST_DENOMINATOR = 10**6  # of the factors of a limit; finer ones are rounded to the safe side
+_LARGEST_END = 2**61
+_MOST_STEP = 10_000  # a common multiple of sizes beyond that is not looked for
+_MOST_GROWTH = 100_000  # new neurons at one place that a lower end of a cost is met with
 _MOST_POINTS = 200_000  # of a table of measured costs; CP-SAT holds each of them
 _GAUGE_STEPS = 2**30  # how finely a measured cost is told apart, relative to its limit
 _ROUNDING = 1e-6  # of a step; what float64 leaves of a product is no reason to round up
@@ -108,21 +110,27 @@ class CountModel:
         """Products of sizes between two numbers; all in whole numbers, rounded to the safe side."""
         amount, scale = self.amount(budget)
         if budget.high is not None:
-            self.model.add(amount <= math.floor((budget.high - budget.constant) * scale))
+            self.model.add(amount <= _within(math.floor((budget.high - budget.constant) * scale)))
         if budget.low is not None:
-            self.model.add(amount >= math.ceil((budget.low - budget.constant) * scale))
+            self.model.add(amount >= _within(math.ceil((budget.low - budget.constant) * scale)))
 
     def amount(self, budget: Budget) -> tuple[cp_model.LinearExpr, Fraction]:
         """What a budget's terms come to, without its constant, in whole numbers; and what 1 is multiplied with."""
         common = math.lcm(budget.constant.denominator, *(term.factor.denominator for term in budget.terms))
         ends = [end for end in (budget.low, budget.high) if end is not None]
-        scale = Fraction(min(common, _MOST_DENOMINATOR))
+        products = [(self._product(term), term.factor) for term in budget.terms]
+        shared = math.gcd(*(int(factor * common) for _, factor in products)) if products else 1
+        scale = Fraction(common, shared or 1)
+        top = sum(abs(factor) * max(abs(product.low), abs(product.high)) for product, factor in products)
+        if top * scale > _LARGEST_END:
+            # Too fine for whole numbers: so many steps that all terms together stay below 2^50.
+            scale = Fraction(2) ** (50 - math.ceil(math.log2(top)))
         if budget.gauges:
             scale *= _gauge_scale(ends, budget)
         upwards = budget.high is not None
-        products = [self._product(term).times(_rounded(term.factor * scale, budget)) for term in budget.terms]
+        terms = [product.times(_rounded(factor * scale, budget)) for product, factor in products]
         gauges = [self._gauge(gauge, float(scale), upwards=upwards) for gauge in budget.gauges]
-        return cp_model.LinearExpr.sum([*products, *gauges]), scale
+        return cp_model.LinearExpr.sum([*terms, *gauges]), scale
 
     def _product(self, term: Monomial) -> _Range:
         """A product of sizes by a product of rows."""
@@ -176,8 +184,13 @@ class CountModel:
     def _grid(self, grid: Grid) -> None:
         low, high = self.span(grid.size)
         values = {*range(max(grid.step, -(-low // grid.step) * grid.step), high + 1, grid.step), *grid.also}
-        domain = cp_model.Domain.from_values(sorted(values))
-        self.model.add_linear_expression_in_domain(self.expression(grid.size), domain)
+        values = {value for value in values if low <= value <= high}
+        if not values:
+            self.model.add_bool_or([])
+            return
+        # With `add_linear_expression_in_domain`, OR-tools 9.15 has called other solutions optimal than are.
+        size = self.model.new_int_var_from_domain(cp_model.Domain.from_values(sorted(values)), "")
+        self.model.add(size == self.expression(grid.size))
 
     def _wish(self, wish: Wish) -> None:
         size, target = self.expression(wish.count), wish.target
@@ -253,16 +266,34 @@ def most_new(part: Part) -> int:
         for balance in part.balances
     )
     useful = 2 * wished + needed + max((len(bucket.classes) for bucket in part.buckets), default=0)
-    useful += sum(_demand(part, budget) for budget in part.budgets) + max((grid.step for grid in part.grids), default=0)
+    useful += sum(_demand(part, budget) for budget in part.budgets)
+    useful += min(math.lcm(*(grid.step for grid in part.grids)), _MOST_STEP) if part.grids else 0
     useful += max((max(grid.also, default=0) for grid in part.grids), default=0)
     useful = max([useful, *map(len, part.slot_gains)])
     return useful if part.most_new is None else min(useful, part.most_new)
 
 
+def _grown(part: Part, budget: Budget, low: Fraction) -> int:
+    """How large one size has to be for products of sizes to come to so much, all others being as they are."""
+    most = 0
+    for term in budget.terms:
+        present = [
+            count.constant + sum(often * len(part.buckets[b].classes) for b, often in count.keep.items())
+            for count in term.over
+        ]
+        for place in range(len(present)):
+            others = math.prod(max(size, 1) for where, size in enumerate(present) if where != place)
+            if term.factor > 0:
+                most = max(most, math.ceil(max(low - budget.constant, Fraction(0)) / (term.factor * others)))
+    return min(most, _MOST_GROWTH)
+
+
 def _demand(part: Part, budget: Budget) -> int:
     """How large a limit that speaks of sizes alone, such as a least size, can want one of them."""
-    if budget.gauges or not budget.terms or any(len(term.over) > 1 or term.under for term in budget.terms):
+    if budget.gauges or not budget.terms:
         return 0
+    if any(len(term.over) > 1 or term.under for term in budget.terms):
+        return 0 if budget.low is None else _grown(part, budget, budget.low)
     wanted = max(
         [abs(end - budget.constant) for end in (budget.low, budget.high) if end is not None], default=Fraction(0)
     )
@@ -274,6 +305,11 @@ def _demand(part: Part, budget: Budget) -> int:
             for factor, constant, keep in sizes
         )
     return math.ceil(wanted / min(abs(term.factor) for term in budget.terms))
+
+
+def _within(end: int) -> int:
+    """A number that fits into the solver's integers; what lies beyond is no limit, or none that can be kept."""
+    return max(min(end, _LARGEST_END), -_LARGEST_END)
 
 
 def _rounded(factor: Fraction, budget: Budget) -> int:

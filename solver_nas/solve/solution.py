@@ -80,7 +80,7 @@ class Certificate:
     def gap(self) -> float:
         """Distance of objective and bound, relative to the larger of the two (0 if both are 0)."""
         scale = max(abs(self.objective), abs(self.bound))
-        return (self.bound - self.objective) / scale if scale else 0.0
+        return float((self.bound - self.objective) / scale) if scale else 0.0
 
     def __str__(self) -> str:
         """One line."""

@@ -6,23 +6,30 @@ source whether it is kept and how many new ones stand after it. All selections a
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Table = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Step:
-    """One vertex: `kind` is one of `input`, `source`, `sum`, `join`, `part`, `rows`, `grouped`, `spread`.
+    """One vertex.
+
+    Its kind is one of `input`, `source`, `sum`, `join`, `part`, `rows`, `grouped`, `spread`, `norm` (neurons pass), and
+    `again` (the arrays of an earlier source applied to another input).
 
     Args:
         kind: what it does.
         inputs: numbers of earlier steps.
-        size: neurons of a source or input; first position of a part; number of groups; repetitions.
+        size: neurons of a source or input; first position of a part; number of groups; repetitions; the source whose
+            arrays are applied again.
         stop: end of a part; neurons per group of a grouped source.
     """
 
@@ -55,11 +62,16 @@ class Verdict:
 
 
 @dataclass
-class _Tables:
+class Tables:
     """For every step and selection: which positions are kept, and how many are inserted after each."""
 
     kept: list[Table] = field(default_factory=list)
     new: list[Table] = field(default_factory=list)
+
+    @property
+    def after(self) -> list[Table]:
+        """The size of every step."""
+        return [k.sum(1) + n.sum(1) for k, n in zip(self.kept, self.new, strict=True)]
 
 
 def sizes(steps: list[Step]) -> list[int]:
@@ -78,6 +90,8 @@ def sizes(steps: list[Step]) -> list[int]:
                 found.append(step.size * step.stop)
             case "spread":
                 found.append(inside[0] * step.size)
+            case "again":
+                found.append(found[step.size])
             case _:
                 found.append(inside[0])
     return found
@@ -97,43 +111,86 @@ def judge(steps: list[Step], wishes: list[Wanted], utility: list[NDArray[np.floa
         utility: for every step, what each of its neurons is worth.
         most_new: how many new neurons may stand after one position, at most.
     """
-    total = sizes(steps)
-    positions = sum(total[place] for place in sources(steps))
-    one = [(kept, new) for kept in (0, 1) for new in range(most_new + 1)]
-    states = np.array(list(itertools.product(range(len(one)), repeat=positions)), np.int64)
-    codes = np.array(one)
-    return verdict(steps, wishes, utility, codes[states][..., 0], codes[states][..., 1])
+    return Selections.all(steps, most_new).best(wishes, utility)
 
 
 def verdict(
     steps: list[Step], wishes: list[Wanted], utility: list[NDArray[np.float64]], kept: Table, new: Table
 ) -> Verdict:
     """The best of the selections given as rows: kept and inserted per position of all sources, in order."""
-    tables, valid = _propagate(steps, kept, new)
-    before = sizes(steps)
-    after = [k.sum(1) + n.sum(1) for k, n in zip(tables.kept, tables.new, strict=True)]
-    deviation = np.zeros(len(kept), np.int64)
-    short = np.zeros(len(kept), np.int64)
-    for wish in wishes:
-        goal = before[wish.step] + wish.delta
-        size = after[wish.step]
-        if wish.exact:
-            valid &= size == goal
-        else:
-            deviation += np.abs(size - goal)
-            short += (size < goal) if wish.delta > 0 else (size > goal) if wish.delta < 0 else False
-    if not valid.any():
-        return Verdict(None, len(kept))
-    worth = sum((k * u).sum(1) for k, u in zip(tables.kept, utility, strict=True))
-    keep = sum(k.sum(1) for k in tables.kept)
-    insert = sum(n.sum(1) for n in tables.new)
-    keys = np.stack([deviation, short, -np.asarray(worth), -np.asarray(keep), np.asarray(insert)], 1).astype(float)
-    best = min(map(tuple, keys[valid].tolist()))
-    return Verdict(best, len(kept))
+    return Selections(steps, kept, new).best(wishes, utility)
 
 
-def _propagate(steps: list[Step], kept: Table, new: Table) -> tuple[_Tables, NDArray[np.bool_]]:
-    tables = _Tables()
+class Selections:
+    """Many selections for one network, one row each.
+
+    Args:
+        steps: the network.
+        kept: which positions of all sources are kept, in order.
+        new: how many new neurons stand after each.
+    """
+
+    def __init__(self, steps: list[Step], kept: Table, new: Table) -> None:
+        """Follow the neurons through all steps."""
+        self.steps, self.before = steps, sizes(steps)
+        self.tables, self.valid = _propagate(steps, kept, new)
+        self.after = self.tables.after
+
+    @classmethod
+    def all(cls, steps: list[Step], most_new: int) -> Selections:
+        """All of them, with at most so many new neurons after one position."""
+        total = sizes(steps)
+        positions = sum(total[place] for place in sources(steps))
+        # Column by column in memory: sums over a few positions of many selections are fast that way.
+        states = np.indices((2 * (most_new + 1),) * positions).reshape(positions, -1).T
+        return cls(steps, states // (most_new + 1), states % (most_new + 1))
+
+    def __len__(self) -> int:
+        return len(self.valid)
+
+    def best(
+        self,
+        wishes: list[Wanted],
+        utility: list[NDArray[np.float64]],
+        allowed: Iterable[NDArray[np.bool_]] = (),
+    ) -> Verdict:
+        """The best selection.
+
+        Args:
+            wishes: what is asked for.
+            utility: for every step, what each of its neurons is worth.
+            allowed: masks over the selections; all of them have to be true.
+        """
+        valid = self.valid.copy()
+        for mask in allowed:
+            valid &= mask
+        deviation = np.zeros(len(self), np.int64)
+        short = np.zeros(len(self), np.int64)
+        for wish in wishes:
+            goal = self.before[wish.step] + wish.delta
+            size = self.after[wish.step]
+            if wish.exact:
+                valid &= size == goal
+            else:
+                deviation += np.abs(size - goal)
+                short += (size < goal) if wish.delta > 0 else (size > goal) if wish.delta < 0 else False
+        if not valid.any():
+            return Verdict(None, len(self))
+        rows = np.flatnonzero(valid)
+        worth = sum(k[rows] @ u for k, u in zip(self.tables.kept, utility, strict=True))
+        keep = sum(k[rows].sum(1) for k in self.tables.kept)
+        insert = sum(n[rows].sum(1) for n in self.tables.new)
+        best = []
+        left = np.ones(len(rows), bool)
+        for key in (deviation[rows], short[rows], -np.asarray(worth), -np.asarray(keep), np.asarray(insert)):
+            least = key[left].min()
+            left &= key == least
+            best.append(float(least))
+        return Verdict(tuple(best), len(self))
+
+
+def _propagate(steps: list[Step], kept: Table, new: Table) -> tuple[Tables, NDArray[np.bool_]]:
+    tables = Tables()
     valid = np.ones(len(kept), bool)
     at = 0
     for place, step in enumerate(steps):
@@ -161,6 +218,12 @@ def _propagate(steps: list[Step], kept: Table, new: Table) -> tuple[_Tables, NDA
                 here = k[0], n[0]
             case "spread":
                 here = np.repeat(k[0], step.size, 1), np.repeat(n[0], step.size, 1)
+            case "norm":
+                here = k[0], n[0]
+            case "again":
+                (read,) = steps[step.size].inputs
+                valid &= (k[0] == tables.kept[read]).all(1) & (n[0] == tables.new[read]).all(1)
+                here = tables.kept[step.size], tables.new[step.size]
             case _:
                 raise ValueError(step.kind)
         valid &= here[0].any(1)

@@ -8,8 +8,6 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from solver_nas.problem import Monomial
 from solver_nas.solve.budgets.cells import Cells
 from solver_nas.solve.budgets.descent import Landscape, descend, settle
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 _CELLS = 24  # of a choice: what loses a whole row is far from the best, so that a loose bound will do
 
 
-def dead_bound(part: Part, field: Field, known: float, deadline: float) -> float:
+def dead_bound(part: Part, field: Field, most: int, known: float, deadline: float) -> float:
     """Nothing in which one of the rows goes that were taken to live is worth more.
 
     For each of these rows: its cells go, and the other rectangles need not be rectangles any more.
@@ -34,6 +32,7 @@ def dead_bound(part: Part, field: Field, known: float, deadline: float) -> float
     Args:
         part: what to choose.
         field: in which the rows were taken to live.
+        most: how many new neurons a slot may get.
         known: less than that is not told apart.
         deadline: on the clock of `time.perf_counter`.
 
@@ -49,12 +48,6 @@ def dead_bound(part: Part, field: Field, known: float, deadline: float) -> float
         replace(budget, terms=tuple(_lightest(term, assumed) for term in budget.terms)) for budget in part.budgets
     )
     rectangles = tuple(rectangle for rectangle in part.rectangles if rectangle not in irregular)
-    try:
-        loose = survey(replace(part, rectangles=rectangles, budgets=budgets), 0)
-    except TooComplexError:
-        return math.inf
-    landscape = Landscape(loose)
-    point = descend(landscape, deadline).point
     worst = -math.inf
     for gone in deaths:
         if any(part.buckets[bucket].forced for bucket in gone):
@@ -62,10 +55,17 @@ def dead_bound(part: Part, field: Field, known: float, deadline: float) -> float
         if time.perf_counter() > deadline:
             return math.inf
         buckets = tuple(replace(b, forced=False) if place in gone else b for place, b in enumerate(part.buckets))
-        dead = survey(replace(part, buckets=buckets, rectangles=rectangles, budgets=budgets), 0)
+        try:
+            dead = survey(replace(part, buckets=buckets, rectangles=rectangles, budgets=budgets), most)
+        except TooComplexError:
+            return math.inf
+        if not dead.choices:
+            return math.inf
         if any(not len(choice.gain) for choice in dead.choices):
             continue
-        states = settle(Landscape(dead), np.array([len(c.gain) - 1 for c in dead.choices]), point.prices)
+        landscape = Landscape(dead)
+        point = descend(landscape, deadline).point
+        states = settle(landscape, point.states, point.prices)
         found = Cells(dead, point.prices, states, _CELLS).bound(known, 0.0, deadline)
         if found.bound > known:
             worst = max(worst, found.bound)

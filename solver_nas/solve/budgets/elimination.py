@@ -149,6 +149,8 @@ def _spread(factor: Factor, scope: tuple[int, ...]) -> FloatArray:
 
 def _marginals(clusters: Sequence[_Cluster], cards: Sequence[int], bound: float) -> tuple[FloatArray, ...]:
     """Bounds by value, from the last cluster to the first."""
+    if np.isneginf(bound):
+        return tuple(np.full(card, -np.inf) for card in cards)
     found = [np.full(card, np.inf) for card in cards]
     roots = {id(cluster): float(cluster.table.max()) for cluster in clusters if len(cluster.scope) == 1}
     down: dict[int, FloatArray | float] = {}

@@ -156,6 +156,8 @@ class _Survey:
             for place, (low, high) in enumerate(self.ends)
             if low == high and place not in in_blocks and place not in self.assumed
         }
+        if any(low > high or high > len(b.classes) for (low, high), b in zip(self.ends, part.buckets, strict=True)):
+            raise TooComplexError("a limit on how many are kept leaves nothing")
         self.part = part = replace(part, budgets=plain)
         self.choices: list[Choice] = []
         self.feature_of: dict[tuple[str, int], tuple[int, float]] = {}
@@ -402,9 +404,10 @@ def _ends(part: Part) -> tuple[list[tuple[int, int]], tuple[Budget, ...]]:
 def _alike(part: Part) -> dict[int, int]:
     """Bucket -> slot, where old and new neurons count equally in everything that is said."""
     users: dict[int, list[int]] = {}
+    mine = {number: slot for slot, number in enumerate(part.slot_numbers)}
     for place, bucket in enumerate(part.buckets):
-        if bucket.slot >= 0:
-            users.setdefault(bucket.slot, []).append(place)
+        if bucket.slot in mine:
+            users.setdefault(mine[bucket.slot], []).append(place)
     counts = [
         *(wish.count for wish in part.wishes),
         *part.balances,

@@ -60,7 +60,7 @@ def price(landscape: Landscape, start: Descent, gap: float, deadline: float, kno
     best = _feasible(landscape, start.point, None, deadline)
     prices, points = start.point.prices, [start.point]
     bound = field.base + float(sum(choice.gain.max() for choice in field.choices))
-    opened, method = tuple(np.arange(len(choice.gain)) for choice in field.choices), "no limit at all"
+    opened, method = tuple(np.arange(len(choice.gain)) for choice in field.choices), "the sum of all utilities"
     middle, reach = prices, _FIRST_REACH
     for _ in range(_ROUNDS):
         centre = max(points, key=lambda point: point.gain - float(prices @ point.excess))
