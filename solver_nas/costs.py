@@ -107,7 +107,7 @@ def shaped(graph: Graph, labels: Labels, shapes: Shapes | Sequence[Any] | None) 
     if shapes is None:
         return labels
     inputs = {vertex.name: vertex for vertex in graph.vertices if vertex.kind == "input"}
-    if isinstance(shapes, str) or not isinstance(shapes, Iterable):
+    if not isinstance(shapes, Iterable):
         raise RequestError(f"the shape of a sample is a row of sizes such as (3, 224, 224), got {shapes!r}")
     one = None if len(inputs) != 1 else dict.fromkeys(inputs, tuple(shapes))
     given = dict(shapes) if isinstance(shapes, Mapping) else one
@@ -118,7 +118,7 @@ def shaped(graph: Graph, labels: Labels, shapes: Shapes | Sequence[Any] | None) 
         if name not in inputs:
             raise RequestError(f"there is no input {str(name)!r}; the inputs are {sorted(inputs)}")
         known: tuple[int | None, ...] = tuple(cast("Sequence[int | None]", inputs[name].attributes["shape"]))
-        if isinstance(shape, str) or not isinstance(shape, Iterable):
+        if not isinstance(shape, Iterable):
             raise RequestError(f"input {name!r}: the shape of a sample is a row of sizes, got {shape!r}")
         wanted = tuple(shape)
         fits = len(known) == len(wanted) and all(
