@@ -10,7 +10,7 @@ from solver_nas.change import Change, carry_out
 from solver_nas.errors import GraphError, RequestError
 from solver_nas.frontend import Handle, Model, owner
 from solver_nas.planning import explain_request, impossible, make_plan, strategy_of
-from solver_nas.solve import TIME_LIMIT
+from solver_nas.solve import GAP, TIME_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -167,6 +167,7 @@ def plan_change(
     on_failure: Literal["relax", "raise"] = "relax",
     strategy: Strategy | None = None,
     time_limit: float = TIME_LIMIT,
+    gap: float = GAP,
     seed: int = 0,
     init: InitOf = "preserve",
 ) -> Plan:
@@ -182,6 +183,7 @@ def plan_change(
         on_failure: as for `delta_nout`, but for `"keep"`.
         strategy: as for `delta_nout`, but it must not keep everything; its call-backs are not called.
         time_limit: as for `delta_nout`.
+        gap: with limits, how close to the best selection is good enough, as a fraction of the utility.
         seed: as for `delta_nout`.
         init: as for `delta_nout`.
 
@@ -191,7 +193,7 @@ def plan_change(
     """
     if on_failure not in ("relax", "raise"):
         raise RequestError(f"on_failure is 'relax' or 'raise' for a plan, got {on_failure!r}")
-    ask, steps = _ask(request, delta, nin, also, limits), strategy_of(on_failure, strategy)
+    ask, steps = _ask(request, delta, nin, also, limits, gap), strategy_of(on_failure, strategy)
     plan, explanation = make_plan(ask, utility, steps, time_limit=time_limit, seed=seed, init=init)
     if plan is None:
         assert explanation is not None, "keeping everything is explained"
@@ -252,7 +254,12 @@ def _model_of(asked: Sequence[tuple[Handle, object]]) -> Model:
 
 
 def _ask(
-    request: object, delta: object, nin: Mapping[Any, Any] | None, also: Model | Iterable[Handle], limits: Limits
+    request: object,
+    delta: object,
+    nin: Mapping[Any, Any] | None,
+    also: Model | Iterable[Handle],
+    limits: Limits,
+    gap: float = GAP,
 ) -> Ask:
     if delta is not None and not isinstance(request, Handle):
         raise RequestError("a delta goes with a single vertex; for several, give a mapping from vertices to deltas")
@@ -267,7 +274,7 @@ def _ask(
     elif request is not None:
         outputs = _pairs(request, delta)
     model = _model_of([*outputs, *inputs, *((handle, None) for handle in free)])
-    return Ask(model, outputs, inputs, free, limits)
+    return Ask(model, outputs, inputs, free, limits, gap=gap)
 
 
 def _change(

@@ -52,7 +52,7 @@ def test_every_kind_of_layer_is_in_the_table() -> None:
     assert {kind for kind in own if f"`{kind}`" not in text} == set()
 
 
-@pytest.mark.parametrize("name", ["flow", "structure"])
+@pytest.mark.parametrize("name", ["flow", "structure", "trade_off"])
 def test_the_figures_can_be_drawn(name: str, tmp_path: Path) -> None:
     script = runpy.run_path(str(ROOT / "docs" / "examples" / f"figure_{name}.py"))
     script["main"](tmp_path / "figure.svg")
