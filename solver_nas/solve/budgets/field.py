@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -325,12 +325,21 @@ class _Survey:
     def _gauge(self, gauge: Gauge, unary: dict[int, FloatArray]) -> Iterator[Meter]:
         """A measured cost: by state if it depends on one choice, else by two sizes."""
         vectors = [self._vector(count) for count in gauge.sizes]
+        loose = [place for place, (vector, _) in enumerate(vectors) if vector.any()]
+        known = [round(constant) for _, constant in vectors]
+
+        def function(*sizes: Any) -> FloatArray:
+            every: list[Any] = list(known)
+            for place, size in zip(loose, sizes, strict=True):
+                every[place] = size
+            return np.asarray(gauge.function(*every), np.float64)
+
         one = self._of_one(*(vector for vector, _ in vectors))
         if one is not None:
-            costs = gauge.function(*(np.rint(self._value(one, *each)).astype(np.int64) for each in vectors))
-            unary[one] = unary.get(one, 0.0) + np.asarray(costs, np.float64)
-        elif len(gauge.sizes) <= 2:
-            yield Meter(1.0, gauge.function, tuple(map(self._size, gauge.sizes)))
+            costs = function(*(np.rint(self._value(one, *vectors[place])).astype(np.int64) for place in loose))
+            unary[one] = unary.get(one, 0.0) + costs
+        elif 1 <= len(loose) <= 2:
+            yield Meter(1.0, function, tuple(self._size(gauge.sizes[place]) for place in loose))
         else:
             raise TooComplexError("a measured cost of more than two sizes")
 
