@@ -27,28 +27,16 @@ def classify(labels: Labels, ties: Iterable[Tie] | None = None) -> tuple[IntArra
     """
     left = [tie.left for tie in (labels.ties if ties is None else ties)]
     right = [tie.right for tie in (labels.ties if ties is None else ties)]
+    for joint in labels.joints:
+        if joint.cells.shape[1] == 1:
+            left.append(joint.rows)
+            right.append(joint.cells[:, 0])
     count, class_of = components(labels.count, left, right)
-    single = [joint for joint in labels.joints if joint.cells.shape[1] == 1]
-    if single:
-        # A row of one cell is that cell, unless the row is always there: then the cell can still get company.
-        for joint in single:
-            loose = class_of[joint.rows] != class_of[FIXED]
-            left.append(joint.rows[loose])
-            right.append(joint.cells[loose, 0])
-        count, class_of = components(labels.count, left, right)
     while extra := [*_fixed_factors(labels.products, class_of), *_fixed_rows(labels.joints, class_of)]:
         left += [one for one, _ in extra]
         right += [other for _, other in extra]
         count, class_of = components(labels.count, left, right)
     return class_of, count
-
-
-def lone_cells(labels: Labels, class_of: IntArray) -> IntArray:
-    """Cells that stand alone in rows that are always there."""
-    found = [
-        joint.cells[class_of[joint.rows] == class_of[FIXED], 0] for joint in labels.joints if joint.cells.shape[1] == 1
-    ]
-    return np.concatenate([np.zeros(0, np.int64), *found])
 
 
 def components(nodes: int, left: Sequence[IntArray], right: Sequence[IntArray]) -> tuple[int, IntArray]:

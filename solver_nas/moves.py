@@ -27,15 +27,13 @@ class Moves:
     on after the old one, up to -2 before it; the old one's own is -1.
     """
 
-    def __init__(self, class_of: IntArray, selection: Selection, lone: IntArray | None = None) -> None:
+    def __init__(self, class_of: IntArray, selection: Selection) -> None:
         """Number the new labels.
 
         Args:
             class_of: label -> class, before the change.
             selection: which classes live and how many neurons are inserted after each.
-            lone: labels of cells that stand alone in a row that is always there: they get company in their row.
         """
-        self._lone = np.zeros(0, np.int64) if lone is None else lone
         self._lives = selection.lives[class_of]
         self._inserted = selection.inserted[class_of]
         before = np.zeros_like(selection.inserted) if selection.leading is None else selection.leading
@@ -115,8 +113,7 @@ class Moves:
             return (len(self.flat(array)[0]),)
         labels = array["label"]
         classes = self.class_of[labels]
-        lone = array.shape[-1] == 1 and len(self._lone) > 0 and bool(np.isin(labels, self._lone).all())
-        if (classes == classes[..., :1]).all() and not lone:
+        if (classes == classes[..., :1]).all():
             # Cells that stand or fall with their row (a row of one cell does): new cells are new rows.
             return (*self.shape(array[..., 0]), array.shape[-1])
         there = self._lives[labels] | (self._leading[labels] + self._inserted[labels] > 0)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from solver_nas.classes import lone_cells
 from solver_nas.errors import PlanError
 from solver_nas.graph import Graph, Parameter, Port
 from solver_nas.moves import Moves, locate
@@ -95,7 +94,7 @@ def draw(graph: Graph, labels: Labels, class_of: IntArray, selection: Selection,
         DisorderError: the operations of the changed network would bring neurons together that do not belong
             together, or tell others apart.
     """
-    moves = Moves(class_of, selection, lone_cells(labels, class_of))
+    moves = Moves(class_of, selection)
     drawn = _Draft(graph, labels, moves)
     after = drawn.graph()
     relabelled = relabel(after, labels, moves)

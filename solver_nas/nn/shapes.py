@@ -101,7 +101,8 @@ def transpose(x: NetworkVertex, order: Sequence[int], *, name: str | None = None
 def channel_shuffle(x: NetworkVertex, groups: int, *, name: str | None = None) -> NetworkVertex:
     """Channels of all groups in turn: the first of each group, then the second of each, and so on.
 
-    The number of groups never changes: each of them keeps equally many channels.
+    The number of groups never changes: each of them keeps equally many channels. A group of one channel is that
+    channel, which stays alone.
 
     Args:
         x: the input, (batch, channels, *spatial) with known sizes.
