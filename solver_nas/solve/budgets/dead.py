@@ -45,7 +45,10 @@ def dead_bound(part: Part, field: Field, most: int, known: float, deadline: floa
     if not deaths:
         return -math.inf
     budgets = tuple(
-        replace(budget, terms=tuple(_lightest(term, assumed) for term in budget.terms)) for budget in part.budgets
+        replace(budget, terms=tuple(_lightest(term, assumed) for term in budget.terms))
+        for budget in part.budgets
+        # What may not be too little is given up where it depends on the rows.
+        if budget.low is None or not any(_by_rows(term, assumed) for term in budget.terms)
     )
     rectangles = tuple(rectangle for rectangle in part.rectangles if rectangle not in irregular)
     worst = -math.inf
@@ -80,7 +83,7 @@ def _deaths(rectangles: Sequence[Rectangle], assumed: set[int]) -> list[frozense
         for row, cells in zip(rectangle.rows, rectangle.cells, strict=True):
             if row in assumed and not cells.constant:
                 cells_of.setdefault(row, set()).add(frozenset(cells.keep))
-            elif not cells.constant:
+            elif row < 0 and not cells.constant:
                 lives.add(frozenset(cells.keep))
     # Cells of a row that lives are not empty, and where cells are not empty, their row lives.
     grown = True
@@ -94,12 +97,18 @@ def _deaths(rectangles: Sequence[Rectangle], assumed: set[int]) -> list[frozense
     return sorted((one for one in found if not any(other < one for other in found)), key=sorted)
 
 
+def _by_rows(term: Monomial, assumed: set[int]) -> bool:
+    """Whether a product is divided by rows that may go."""
+    return any(assumed & set(count.keep) for count in term.under)
+
+
 def _lightest(term: Monomial, assumed: set[int]) -> Monomial:
     """A product by as many rows as there can be, so that it is no more than it will be."""
     factor, under = term.factor, []
     for count in term.under:
         if assumed & set(count.keep):
-            factor /= Fraction(count.constant + sum(count.keep.values()))
+            most = count.constant + sum(count.keep.values())
+            factor /= Fraction(most if factor > 0 else max(count.constant, 1))
         else:
             under.append(count)
     return Monomial(factor, term.over, tuple(under))
