@@ -81,6 +81,7 @@ def solve_limited(part: Part, search: Search, near: Near, deadline: float, gap: 
     if known is not None and bound - worth > gap * abs(bound):
         known = _around(part, known, search, bound - gap * abs(bound), time.perf_counter() / 2 + deadline / 2)
         worth = _worth(part, known)
+    searched = False
     if known is None or bound - worth > gap * abs(bound):
         # If a row that was taken to live may go after all, everything is searched.
         complete = bound == priced.bound and bool(np.isfinite(bound))
@@ -93,12 +94,13 @@ def solve_limited(part: Part, search: Search, near: Near, deadline: float, gap: 
             ceiling = reached + found.slack
             if known is None or reached > worth:
                 known, worth = found, reached
-            if found.status is Status.OPTIMAL or ceiling < bound:
+            searched = found.status is Status.OPTIMAL
+            if searched or ceiling < bound:
                 bound, method = min(bound, max(ceiling, worth)), "complete search" if windows is None else method
         elif known is None:
             return found
     slack = max(bound - worth, 0.0)
-    proven = slack <= _ROUNDING * max(abs(bound), 1e-300)
+    proven = searched or slack <= _ROUNDING * max(abs(bound), 1e-300)
     if not any(map(len, part.slot_gains)):
         known = _trimmed(known, search, deadline)
     return replace(known, status=Status.OPTIMAL if proven else Status.FEASIBLE, slack=slack, method=method)
