@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from ortools.sat.python import cp_model
 
+from solver_nas.bounds import Bound
+from solver_nas.problem import Budget, Monomial
 from solver_nas.solve.check import size_at
 from solver_nas.solve.limited import solve_limited
 from solver_nas.solve.model import CountModel, Search, TableError, most_new
@@ -19,7 +21,7 @@ from solver_nas.solve.solution import Counts, Status, kept_utility, promised_uti
 from solver_nas.solve.worth import Worth
 
 if TYPE_CHECKING:
-    from solver_nas.problem import Budget, Wish
+    from solver_nas.problem import Wish
     from solver_nas.solve.model import Window
     from solver_nas.solve.parts import Part
 
@@ -67,7 +69,9 @@ def solve_counts(part: Part, deadline: float, seed: int, gap: float) -> Counts:
         def near(counts: Counts) -> bool:
             return _misses(part, counts) <= missed.cost
 
-        found = replace(solve_limited(part, within, near, deadline, gap), deviation=missed.distance)
+        start = Counts(Status.FEASIBLE, tuple(first.kept), tuple(first.new)) if isinstance(first, _First) else None
+        found = solve_limited(_told(part, missed), within, near, deadline, gap, start)
+        found = replace(found, deviation=missed.distance)
     elif part.rectangles or part.shared or limited(part) or not missed.exact:
         found = _best(part, None, missed, deadline, seed)
     else:
@@ -78,6 +82,17 @@ def solve_counts(part: Part, deadline: float, seed: int, gap: float) -> Counts:
     if found.status is Status.OPTIMAL and not missed.exact:
         return replace(found, status=Status.FEASIBLE, slack=_everything(part, found))
     return found
+
+
+def _told(part: Part, missed: _Deviation) -> Part:
+    """With relaxed wishes as limits on sizes: none of them is missed by more than all of them have to be."""
+    lines = []
+    for wish in part.wishes:
+        if not wish.target.exact:
+            ends = (Fraction(wish.target.size - missed.distance), Fraction(wish.target.size + missed.distance))
+            term = Monomial(Fraction(1), (wish.count,))
+            lines.append(Budget((term,), (), Fraction(0), *ends, Bound(wish.target.text, (), *ends)))
+    return replace(part, budgets=(*part.budgets, *lines))
 
 
 def _misses(part: Part, counts: Counts) -> float:

@@ -39,7 +39,42 @@ _MARGIN = 4  # prices are asked for a smaller gap than what is good enough: sear
 _ROUNDING = 1e-11  # relative to a bound: what float64 leaves of long sums
 
 
-def solve_limited(part: Part, search: Search, near: Near, deadline: float, gap: float) -> Counts:
+class _Best:
+    """The best solution of a part so far.
+
+    Args:
+        part: what to choose.
+        near: whether counts come as near to relaxed wishes as they have to.
+        gap: a bound that is so close to what the solution is worth, as a fraction, is good enough.
+    """
+
+    def __init__(self, part: Part, near: Near, gap: float) -> None:
+        self.part, self.near, self.gap = part, near, gap
+        self.counts: Counts | None = None
+        self.worth = -math.inf
+
+    def offer(self, counts: Counts | None) -> bool:
+        """Whether these counts are better, and now the best; they have to be a solution."""
+        if counts is None or not counts.kept:
+            return False
+        worth = kept_utility(self.part.buckets, counts.kept) + promised_utility(self.part.slot_gains, counts.new)
+        if self.counts is not None and worth <= self.worth:
+            return False
+        self.counts, self.worth = counts, worth
+        return True
+
+    def solves(self, counts: Counts) -> bool:
+        """Whether counts are a solution of the part itself, not only of the field's view of it."""
+        return holds(self.part, counts.kept, counts.new) and self.near(counts)
+
+    def is_enough(self, bound: float) -> bool:
+        """Whether it need not be better if there is nothing better than this."""
+        return self.counts is not None and bound - self.worth <= self.gap * abs(bound)
+
+
+def solve_limited(
+    part: Part, search: Search, near: Near, deadline: float, gap: float, first: Counts | None = None
+) -> Counts:
     """The best counts of a part with limits.
 
     Args:
@@ -48,11 +83,11 @@ def solve_limited(part: Part, search: Search, near: Near, deadline: float, gap: 
         near: whether counts come as near to relaxed wishes as they have to.
         deadline: on the clock of `time.perf_counter`.
         gap: a solution that is proven to be so close to the best one, as a fraction, is good enough.
+        first: a solution, if one is known.
     """
-    now = time.perf_counter()
     bits = sum(math.log2(1 + len(bucket.classes)) for bucket in part.buckets) + 4.0 * part.slots
     if bits <= _SMALL:
-        found = search(None, None, min(deadline, now + _FIRST_SEARCH))
+        found = search(None, None, min(deadline, time.perf_counter() + _FIRST_SEARCH))
         if found.status in (Status.OPTIMAL, Status.INFEASIBLE):
             return found
     try:
@@ -62,48 +97,75 @@ def solve_limited(part: Part, search: Search, near: Near, deadline: float, gap: 
     if not field.choices or any(len(choice.gain) == 0 for choice in field.choices):
         # A limit on one size alone leaves nothing; that is for the search to prove.
         return search(None, None, deadline)
-    landscape = Landscape(field)
-    start = descend(landscape, deadline)
-    known = _solution(part, field, start.point, near)
-    if known is None:
-        known = _nearby(part, field, start.mixed, search, deadline)
-    worth = -math.inf if known is None else _worth(part, known)
-    now = time.perf_counter()
-    priced = price(landscape, start, gap / _MARGIN, now + (deadline - now) / 2, worth)
-    bound, method = priced.bound, priced.method
-    other = None if priced.point is None else _solution(part, field, priced.point, near)
-    if other is not None and _worth(part, other) > worth:
-        known, worth = other, _worth(part, other)
+    best = _Best(part, near, gap)
+    best.offer(first)
+    alive, method = _living(part, field, best, search, deadline)
+    bound, searched = alive, False
     if field.assumed:
         # Whatever the rows do, nothing is worth more than all of it.
-        dead = min(dead_bound(part, field, _useful_new(part), max(bound, worth), (now + 3 * deadline) / 4), _most(part))
+        dead = dead_bound(part, field, _useful_new(part), best.worth, time.perf_counter() / 2 + deadline / 2)
+        dead = min(dead, _most(part))
         bound, method = (dead, f"{method}, rows apart") if dead > bound else (bound, method)
-    if known is not None and bound - worth > gap * abs(bound):
-        known = _around(part, known, search, bound - gap * abs(bound), time.perf_counter() / 2 + deadline / 2)
-        worth = _worth(part, known)
-    searched = False
-    if known is None or bound - worth > gap * abs(bound):
-        # If a row that was taken to live may go after all, everything is searched.
-        complete = bound == priced.bound and bool(np.isfinite(bound))
-        windows = _windows(part, field, priced.open) if complete and all(map(len, priced.open)) else None
-        found = search(windows, known, deadline)
-        if found.status is Status.INFEASIBLE and known is None and windows is not None:
-            found = search(None, None, deadline)
-        if found.status in (Status.OPTIMAL, Status.FEASIBLE):
-            reached = _worth(part, found)
-            ceiling = reached + found.slack
-            if known is None or reached > worth:
-                known, worth = found, reached
-            searched = found.status is Status.OPTIMAL
-            if searched or ceiling < bound:
-                bound, method = min(bound, max(ceiling, worth)), "complete search" if windows is None else method
-        elif known is None:
+    if not best.is_enough(bound) and (bound > alive or best.counts is None):
+        # A row that was taken to live may go after all.
+        found = search(None, best.counts, deadline)
+        if found.status is Status.INFEASIBLE and best.counts is None:
             return found
-    slack = max(bound - worth, 0.0)
+        if found.status in (Status.OPTIMAL, Status.FEASIBLE):
+            best.offer(found)
+            searched = found.status is Status.OPTIMAL
+            if searched or best.worth + found.slack < bound:
+                bound, method = min(bound, best.worth + found.slack), "complete search"
+    if best.counts is None:
+        return Counts(Status.UNKNOWN)
+    slack = max(bound - best.worth, 0.0)
     proven = searched or slack <= _ROUNDING * max(abs(bound), 1e-300)
-    if not any(map(len, part.slot_gains)):
-        known = _trimmed(known, search, deadline)
+    known = best.counts if any(map(len, part.slot_gains)) else _trimmed(best.counts, search, deadline)
     return replace(known, status=Status.OPTIMAL if proven else Status.FEASIBLE, slack=slack, method=method)
+
+
+def _living(part: Part, field: Field, best: _Best, search: Search, deadline: float) -> tuple[float, str]:
+    """Look for the best in which all rows live that are taken to live; a bound for that, and how it was found.
+
+    The bound is minus infinity if there is nothing.
+    """
+    landscape = Landscape(field)
+    start = descend(landscape, deadline)
+    _try(best, field, start.point)
+    if best.counts is None:
+        best.offer(_nearby(part, field, start.mixed, search, deadline))
+    now = time.perf_counter()
+
+    def solves(point: Point) -> bool:
+        return best.solves(_counts(part, field, point.states))
+
+    priced = price(landscape, start, best.gap / _MARGIN, now + (deadline - now) / 2, best.worth, solves)
+    bound, method = priced.bound, priced.method
+    if priced.point is not None:
+        _try(best, field, priced.point)
+    if best.counts is not None and not best.is_enough(bound):
+        _around(best, search, bound, time.perf_counter() / 2 + deadline / 2)
+    if best.is_enough(bound):
+        return bound, method
+    if not all(map(len, priced.open)):
+        # Nothing is better than what is known.
+        return best.worth, method
+    until = deadline if not field.assumed else time.perf_counter() / 4 + 3 * deadline / 4
+    found = search(_windows(part, field, priced.open), best.counts, until)
+    if found.status is Status.INFEASIBLE:
+        return min(bound, best.worth), method
+    if found.status in (Status.OPTIMAL, Status.FEASIBLE):
+        best.offer(found)
+        ceiling = best.worth if found.status is Status.OPTIMAL else best.worth + found.slack
+        bound = min(bound, max(ceiling, best.worth))
+    return bound, method
+
+
+def _try(best: _Best, field: Field, point: Point) -> None:
+    """Take a point if it is a solution, and better."""
+    counts = _counts(best.part, field, point.states)
+    if best.solves(counts):
+        best.offer(counts)
 
 
 def _useful_new(part: Part) -> int:
@@ -127,16 +189,6 @@ def _trimmed(counts: Counts, search: Search, deadline: float) -> Counts:
     found = search(windows, counts, max(least, time.perf_counter() + _LEAST_SEARCH))
     fewer = found.status in (Status.OPTIMAL, Status.FEASIBLE) and sum(found.new) < sum(counts.new)
     return replace(counts, new=found.new) if fewer else counts
-
-
-def _solution(part: Part, field: Field, point: Point, near: Near) -> Counts | None:
-    """A point as counts, if they are a solution of the part itself."""
-    found = _counts(part, field, point.states)
-    return found if holds(part, found.kept, found.new) and near(found) else None
-
-
-def _worth(part: Part, counts: Counts) -> float:
-    return kept_utility(part.buckets, counts.kept) + promised_utility(part.slot_gains, counts.new)
 
 
 def _counts(part: Part, field: Field, states: IntArray) -> Counts:
@@ -183,28 +235,27 @@ def _most(part: Part) -> float:
     return float(sum(np.maximum(gain, 0.0).sum() for gain in gains))
 
 
-def _around(part: Part, known: Counts, search: Search, enough: float, deadline: float) -> Counts:
+def _around(best: _Best, search: Search, bound: float, deadline: float) -> None:
     """Better and better solutions, each near the one before (local branching, Fischetti and Lodi 2003)."""
     reach = _NEARBY[1]
-    while _worth(part, known) < enough and time.perf_counter() < deadline:
+    while best.counts is not None and not best.is_enough(bound) and time.perf_counter() < deadline:
         windows = [
             (max(bucket.least, count - reach), min(bucket.most, count + reach))
-            for bucket, count in zip(part.buckets, known.kept, strict=True)
+            for bucket, count in zip(best.part.buckets, best.counts.kept, strict=True)
         ]
-        found = search(windows, known, min(deadline, time.perf_counter() + _FIRST_SEARCH))
-        better = found.status in (Status.OPTIMAL, Status.FEASIBLE) and _worth(part, found) > _worth(part, known)
-        if better:
-            known = found
-        elif found.status is Status.OPTIMAL and reach < _NEARBY[-1]:
-            reach *= 2
-        else:
+        found = search(windows, best.counts, min(deadline, time.perf_counter() + _FIRST_SEARCH))
+        if best.offer(found):
+            continue
+        if found.status is not Status.OPTIMAL or reach >= _NEARBY[-1]:
             break
-    return known
+        reach *= 2
 
 
 def _windows(part: Part, field: Field, opened: Sequence[IntArray]) -> list[Window]:
     """Lowest and highest count of every bucket in what is open."""
     windows = [(bucket.least, bucket.most) for bucket in part.buckets]
+    for row in field.assumed:
+        windows[row] = (1, 1)
     for choice, states in zip(field.choices, opened, strict=True):
         if choice.block is not None:
             for group, columns in zip(choice.block.cells, choice.block.shapes[states][:, 1:].T, strict=True):

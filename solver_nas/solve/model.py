@@ -26,8 +26,7 @@ _LARGEST_END = 2**61
 _MOST_STEP = 10_000  # a common multiple of sizes beyond that is not looked for
 _MOST_GROWTH = 100_000  # new neurons at one place that a lower end of a cost is met with
 _MOST_POINTS = 200_000  # of a table of measured costs; CP-SAT holds each of them
-_GAUGE_STEPS = 2**30  # how finely a measured cost is told apart, relative to its limit
-_ROUNDING = 1e-6  # of a step; what float64 leaves of a product is no reason to round up
+_GAUGE_STEPS = 38  # powers of two: how finely a measured cost is told apart, relative to its limit
 
 
 class TableError(Exception):
@@ -109,10 +108,12 @@ class CountModel:
     def _budget(self, budget: Budget) -> None:
         """Products of sizes between two numbers; all in whole numbers, rounded to the safe side."""
         amount, scale = self.amount(budget)
+        # Every measured cost is rounded to the nearest step.
+        slack = (len(budget.gauges) + 1) // 2
         if budget.high is not None:
-            self.model.add(amount <= _within(math.floor((budget.high - budget.constant) * scale)))
+            self.model.add(amount <= _within(math.floor((budget.high - budget.constant) * scale) + slack))
         if budget.low is not None:
-            self.model.add(amount >= _within(math.ceil((budget.low - budget.constant) * scale)))
+            self.model.add(amount >= _within(math.ceil((budget.low - budget.constant) * scale) - slack))
 
     def amount(self, budget: Budget) -> tuple[cp_model.LinearExpr, Fraction]:
         """What a budget's terms come to, without its constant, in whole numbers; and what 1 is multiplied with."""
@@ -121,15 +122,15 @@ class CountModel:
         products = [(self._product(term), term.factor) for term in budget.terms]
         shared = math.gcd(*(int(factor * common) for _, factor in products)) if products else 1
         scale = Fraction(common, shared or 1)
-        top = sum(abs(factor) * max(abs(product.low), abs(product.high)) for product, factor in products)
+        sums = (abs(factor) * max(abs(product.low), abs(product.high)) for product, factor in products)
+        top = sum(sums, start=Fraction(0))
         if top * scale > _LARGEST_END:
             # Too fine for whole numbers: so many steps that all terms together stay below 2^50.
             scale = Fraction(2) ** (50 - math.ceil(math.log2(top)))
         if budget.gauges:
-            scale *= _gauge_scale(ends, budget)
-        upwards = budget.high is not None
+            scale *= _gauge_steps(scale, max([abs(end - budget.constant) for end in ends], default=Fraction(1)), top)
         terms = [product.times(_rounded(factor * scale, budget)) for product, factor in products]
-        gauges = [self._gauge(gauge, float(scale), upwards=upwards) for gauge in budget.gauges]
+        gauges = [self._gauge(gauge, float(scale)) for gauge in budget.gauges]
         return cp_model.LinearExpr.sum([*terms, *gauges]), scale
 
     def _product(self, term: Monomial) -> _Range:
@@ -161,7 +162,7 @@ class CountModel:
         self.model.add_multiplication_equality(one.expression, [quotient.expression, rows.expression])
         return quotient
 
-    def _gauge(self, gauge: Gauge, scale: float, *, upwards: bool) -> cp_model.LinearExprT:
+    def _gauge(self, gauge: Gauge, scale: float) -> cp_model.LinearExprT:
         """A measured cost, from a table of all sizes inside the windows."""
         spans = [self.span(size) for size in gauge.sizes]
         points = math.prod(high - low + 1 for low, high in spans)
@@ -169,7 +170,7 @@ class CountModel:
             raise TableError(points)
         axes = np.meshgrid(*(np.arange(low, high + 1) for low, high in spans), indexing="ij")
         costs = np.asarray(gauge.function(*axes), np.float64) * scale
-        whole = (np.ceil(costs - _ROUNDING) if upwards else np.floor(costs + _ROUNDING)).astype(np.int64).reshape(-1)
+        whole = np.rint(costs).astype(np.int64).reshape(-1)
         cost = self.model.new_int_var(int(whole.min()), int(whole.max()), "")
         columns = [self._variable(size) for size in gauge.sizes]
         rows = np.stack([*(axis.reshape(-1) for axis in axes), whole], axis=1)
@@ -317,10 +318,17 @@ def _rounded(factor: Fraction, budget: Budget) -> int:
     return math.ceil(factor) if budget.high is not None else math.floor(factor)
 
 
-def _gauge_scale(ends: Sequence[Fraction], budget: Budget) -> Fraction:
-    """How many steps a unit of a measured cost has, so that the limit itself has about 2^30."""
-    size = max([abs(end - budget.constant) for end in ends], default=Fraction(1))
-    return Fraction(_GAUGE_STEPS) / size if size else Fraction(_GAUGE_STEPS)
+def _gauge_steps(scale: Fraction, size: Fraction, top: Fraction) -> int:
+    """By how much more finely costs are told apart where some are measured: a power of two keeps others whole.
+
+    Args:
+        scale: what 1 is multiplied with otherwise.
+        size: the limit.
+        top: the most that the other costs come to.
+    """
+    wanted = _GAUGE_STEPS - math.log2(size * scale) if size else _GAUGE_STEPS
+    room = math.log2(_LARGEST_END) - math.log2(top * scale) if top else wanted
+    return int(2 ** max(math.floor(min(wanted, room)), 0))
 
 
 def _negated(literal: cp_model.LiteralT) -> cp_model.LiteralT:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ortools.linear_solver import pywraplp  # type: ignore[import-untyped]  # OR-tools ships no types for it
 
+from solver_nas.solve.linear import is_solved, linear_solver
 from solver_nas.solve.model import most_new
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Prices:
 
     def _relax(self, curves: Sequence[FloatArray], windows: Sequence[Window]) -> tuple[FloatArray, FloatArray]:
         """Counts and prices of the linear relaxation with these values of counts, inside windows."""
-        solver = pywraplp.Solver.CreateSolver("GLOP")
+        solver = linear_solver()
         most = most_new(self._part)
         kept = [solver.NumVar(low, high, "") for low, high in windows]
         new = [solver.NumVar(0, most, "") for _ in range(self._part.slots)]
@@ -108,7 +108,7 @@ class Prices:
                 cut(place, int(at))
         counts = [(low + high) / 2 for low, high in windows]
         for _ in range(_MOST_ROUNDS):
-            if solver.Solve() != pywraplp.Solver.OPTIMAL:
+            if not is_solved(solver):
                 return np.array(counts), np.zeros(len(rows))
             counts = [variable.solution_value() for variable in kept]
             fresh = False

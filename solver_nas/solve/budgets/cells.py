@@ -297,6 +297,8 @@ class Cells:
             values.append(points)
             edges.append(np.cumsum([0, *lengths[:-1]]))
         table = -metered.weight * metered.departure(values, self.sizes)
+        if len(places) == 2 and places[0] == places[1]:
+            table, places, edges = table.diagonal(), places[:1], edges[:1]
         for axis, starts in enumerate(edges):
             table = np.maximum.reduceat(table, starts, axis=axis)
         if len(places) == 1:

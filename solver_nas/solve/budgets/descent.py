@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ortools.linear_solver import pywraplp  # type: ignore[import-untyped]  # OR-tools ships no types for it
+
+from solver_nas.solve.linear import is_solved, linear_solver
 
 if TYPE_CHECKING:
     from solver_nas.labels import IntArray
@@ -270,7 +271,7 @@ def _step(
         _costs(slopes[:, choice.first : choice.first + choice.features.shape[1]], field, place, near[place])
         for place, choice in enumerate(field.choices)
     ]
-    solver = pywraplp.Solver.CreateSolver("GLOP")
+    solver = linear_solver()
     rows = [solver.RowConstraint(-solver.infinity(), float(high), "") for high in room]
     penalty = scale * 10
     for row in rows:
@@ -312,7 +313,7 @@ def _step(
     offer(np.zeros(len(rows)))
     prices = before
     for _ in range(_MOST_ROUNDS):
-        if solver.Solve() != pywraplp.Solver.OPTIMAL:
+        if not is_solved(solver):
             return mixed, before
         prices = np.maximum(np.array([row.dual_value() for row in rows]), 0.0)
         if not offer(prices):

@@ -19,7 +19,7 @@ from solver_nas.solve.budgets.blocks import Block, blocks
 from solver_nas.solve.solution import kept_utility
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -148,8 +148,8 @@ class _Survey:
     def __init__(self, part: Part, most: int) -> None:
         self.part, self.most = part, most
         self.blocks, self.assumed = blocks(part)
-        self.ends, plain = _ends(part)
         in_blocks = {bucket for block in self.blocks for bucket in block.buckets}
+        self.ends, plain = _ends(part, in_blocks)
         #: Buckets about which there is nothing to decide.
         self.settled = {
             place: low
@@ -173,7 +173,7 @@ class _Survey:
             self._block(block)
             taken |= set(block.buckets)
         taken |= set(self.assumed) | set(self.settled)
-        alike = {bucket: slot for bucket, slot in _alike(part).items() if bucket not in self.settled}
+        alike = {bucket: slot for bucket, slot in _alike(part, self.ends).items() if bucket not in self.settled}
         for place in range(len(part.buckets)):
             if place not in taken:
                 self._bucket(place, alike.get(place, -1))
@@ -390,9 +390,18 @@ class _Survey:
                 yield Row(vector * (sign / scale), (), {}, (end - constant) * sign / scale, text)
 
 
-def _ends(part: Part) -> tuple[list[tuple[int, int]], tuple[Budget, ...]]:
-    """The least and largest count of every bucket, from limits on how many are kept; and all other budgets."""
+def _ends(part: Part, apart: Collection[int]) -> tuple[list[tuple[int, int]], tuple[Budget, ...]]:
+    """The least and largest count of every bucket, from limits on how many are kept; and all other budgets.
+
+    What is said about the buckets of `apart` stays a budget.
+    """
     ends, rest = [(bucket.least, bucket.most) for bucket in part.buckets], []
+    for count in part.sizes:
+        if len(count.keep) == 1 and count.constant <= 0:
+            ((bucket, often),) = count.keep.items()
+            low, high = ends[bucket]
+            least = max(low, math.ceil((1 - count.constant) / often))
+            ends[bucket] = (least, max(high, least - 1))
     for budget in part.budgets:
         term = budget.terms[0] if len(budget.terms) == 1 and not budget.gauges else None
         single = term is not None and len(term.over) == 1 and not term.under and len(term.over[0].keep) == 1
@@ -400,6 +409,9 @@ def _ends(part: Part) -> tuple[list[tuple[int, int]], tuple[Budget, ...]]:
             rest.append(budget)
             continue
         ((bucket, often),) = term.over[0].keep.items()
+        if bucket in apart:
+            rest.append(budget)
+            continue
         offset = budget.constant + term.factor * term.over[0].constant
         low, high = ends[bucket]
         if budget.low is not None:
@@ -410,8 +422,17 @@ def _ends(part: Part) -> tuple[list[tuple[int, int]], tuple[Budget, ...]]:
     return ends, tuple(rest)
 
 
-def _alike(part: Part) -> dict[int, int]:
-    """Bucket -> slot, where old and new neurons count equally in everything that is said."""
+def _alike(part: Part, ends: Sequence[tuple[int, int]]) -> dict[int, int]:
+    """Bucket -> slot, where old and new neurons count equally in everything that is said.
+
+    That an old neuron has to stay in a size is said in `ends`, or it is about several buckets, and they differ.
+    """
+    apart = {
+        bucket
+        for count in part.sizes
+        if count.constant <= 0 and not any(ends[bucket][0] > 0 for bucket in count.keep)
+        for bucket in count.keep
+    }
     users: dict[int, list[int]] = {}
     mine = {number: slot for slot, number in enumerate(part.slot_numbers)}
     for place, bucket in enumerate(part.buckets):
@@ -427,7 +448,9 @@ def _alike(part: Part) -> dict[int, int]:
     return {
         places[0]: slot
         for slot, places in users.items()
-        if len(places) == 1 and all(c.keep.get(places[0], 0) == c.new.get(slot, 0) for c in counts)
+        if len(places) == 1
+        and places[0] not in apart
+        and all(c.keep.get(places[0], 0) == c.new.get(slot, 0) for c in counts)
     }
 
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ortools.linear_solver import pywraplp  # type: ignore[import-untyped]  # OR-tools ships no types for it
 
 from solver_nas.solve.budgets.cells import Cells
 from solver_nas.solve.budgets.descent import Descent, Landscape, Point, descend, settle
 from solver_nas.solve.budgets.swaps import improve
+from solver_nas.solve.linear import is_solved, linear_solver
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from solver_nas.labels import IntArray
     from solver_nas.utility import FloatArray
@@ -46,7 +46,14 @@ class Priced:
     method: str
 
 
-def price(landscape: Landscape, start: Descent, gap: float, deadline: float, known: float = -np.inf) -> Priced:
+def price(
+    landscape: Landscape,
+    start: Descent,
+    gap: float,
+    deadline: float,
+    known: float = -np.inf,
+    solves: Callable[[Point], bool] = lambda _: True,
+) -> Priced:
     """Look for good states and for prices that show how good they are.
 
     Args:
@@ -55,9 +62,10 @@ def price(landscape: Landscape, start: Descent, gap: float, deadline: float, kno
         gap: a bound that is so close, as a fraction, is good enough.
         deadline: on the clock of `time.perf_counter`.
         known: what some solution is worth that was found in another way.
+        solves: whether a point is a solution: there may be rules that the field does not know.
     """
     field = landscape.field
-    best = _feasible(landscape, start.point, None, deadline)
+    best = _feasible(landscape, start.point, None, deadline, solves)
     prices, points = start.point.prices, [start.point]
     bound = field.base + float(sum(choice.gain.max() for choice in field.choices))
     opened, method = tuple(np.arange(len(choice.gain)) for choice in field.choices), "the sum of all utilities"
@@ -81,7 +89,7 @@ def price(landscape: Landscape, start: Descent, gap: float, deadline: float, kno
         points += [landscape.point(states, prices), landscape.point(found.best, prices), landscape.point(other, prices)]
         # Where the prices lead elsewhere, something better may be found there.
         elsewhere = descend(landscape, deadline, landscape.point(other, prices))
-        before, best = best, _feasible(landscape, elsewhere.point, best, deadline)
+        before, best = best, _feasible(landscape, elsewhere.point, best, deadline, solves)
         if best is not None:
             points.append(best)
         moved = before is not None and best is not before and not np.array_equal(prices, elsewhere.point.prices)
@@ -95,28 +103,35 @@ def _floor(landscape: Landscape) -> float:
     return field.base + float(sum(choice.gain.min() for choice in field.choices)) - 1.0
 
 
-def _feasible(landscape: Landscape, point: Point, best: Point | None, deadline: float) -> Point | None:
-    """The better one of two points, if they keep the rows."""
+def _feasible(
+    landscape: Landscape, point: Point, best: Point | None, deadline: float, solves: Callable[[Point], bool]
+) -> Point | None:
+    """The best one of a point, what it can be improved to, and what is known, among solutions."""
     if (point.excess > _FEASIBLE).any():
         return best
-    found = improve(landscape, point, deadline)
-    return found if best is None or found.gain > best.gain else best
+    for found in (improve(landscape, point, deadline), point):
+        if best is not None and found.gain <= best.gain:
+            break
+        if solves(found):
+            return found
+    return best
 
 
 def _next_prices(points: Sequence[Point], middle: FloatArray, reach: float) -> FloatArray:
     """The prices near the best ones so far at which the best of all points seen is worth least."""
-    solver = pywraplp.Solver.CreateSolver("GLOP")
+    solver = linear_solver()
     usual = float(middle.max(initial=0.0)) or 1e-3 * max(abs(point.gain) for point in points)
     rooms = reach * np.maximum(middle, _LEAST_ROOM * usual)
     ends = zip(np.maximum(middle - rooms, 0.0).tolist(), (middle + rooms).tolist(), strict=True)
     prices = [solver.NumVar(low, high, "") for low, high in ends]
     top = solver.NumVar(-solver.infinity(), solver.infinity(), "")
+    most = max(point.gain for point in points)
     for point in points:
-        row = solver.RowConstraint(point.gain, solver.infinity(), "")
+        row = solver.RowConstraint(point.gain - most, solver.infinity(), "")
         row.SetCoefficient(top, 1.0)
         for variable, excess in zip(prices, point.excess, strict=True):
             row.SetCoefficient(variable, float(excess))
     solver.Minimize(top)
-    if solver.Solve() != pywraplp.Solver.OPTIMAL:
+    if not is_solved(solver):
         return middle
     return np.array([variable.solution_value() for variable in prices])
