@@ -44,8 +44,11 @@ def _better(landscape: Landscape, point: Point) -> IntArray | None:
     if fits.any():
         # A move that costs next to nothing first, then the best for its price.
         paid = np.maximum(costs[fits] @ point.prices, 0.0)
-        at = np.flatnonzero(fits)[int((gains[fits] / (paid + 1e-12 * (1 + paid.max()))).argmax())]
-        return _moved(point.states, [(where[at], to[at])])
+        order = np.argsort(-gains[fits] / (paid + 1e-12 * (1 + paid.max())), kind="stable")
+        for at in np.flatnonzero(fits)[order[:_TRIES]]:
+            states = _moved(point.states, [(where[at], to[at])])
+            if (landscape.excess(states) <= _ROUNDING).all():
+                return states
     both = gains[:, None] + gains[None, :]
     apart = where[:, None] < where[None, :]
     tiny = 1e-12 * max(abs(point.gain), 1.0)
@@ -77,7 +80,8 @@ def _moved(states: IntArray, moves: list[tuple[int, int]]) -> IntArray:
 def _moves(landscape: Landscape, point: Point) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
     """Every choice's neighbouring states: the choice, the state, what it gains and what it costs in every row."""
     features = landscape.features(point.states)
-    # For the move of one choice, tangents of products are exact; measured costs are looked up.
+    # For the move of one choice, tangents of products are exact unless both sizes depend on it; measured costs are
+    # looked up.
     field, products = landscape.field, landscape.slopes(features, metered=False)
     where, to, gains, costs = [], [], [], []
     for place, choice in enumerate(field.choices):
