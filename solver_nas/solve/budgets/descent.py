@@ -264,8 +264,8 @@ def _step(
     room = -mixed.excess + slopes @ mixed.features + mixed.unary
     middles = [max(shares, key=lambda state: (shares[state], -state)) for shares in mixed.shares]
     near = [
-        _near(ranks, choice.features, state, reach)
-        for ranks, choice, state in zip(landscape.ranks, field.choices, middles, strict=True)
+        np.union1d(_near(ranks, choice.features, state, reach), np.array([*shares], np.int64))
+        for ranks, choice, state, shares in zip(landscape.ranks, field.choices, middles, mixed.shares, strict=True)
     ]
     costs = [
         _costs(slopes[:, choice.first : choice.first + choice.features.shape[1]], field, place, near[place])
