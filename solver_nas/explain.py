@@ -14,7 +14,7 @@ from solver_nas.classes import classify
 from solver_nas.errors import TimeLimitError
 from solver_nas.graph import Port
 from solver_nas.labels import FIXED, Reason
-from solver_nas.problem import pose
+from solver_nas.posing import pose
 from solver_nas.requests import Target
 from solver_nas.rules.bridge import KIND as BRIDGE
 from solver_nas.solve import Status, extreme, feasible, nearest_sizes

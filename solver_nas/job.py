@@ -13,7 +13,7 @@ from solver_nas.errors import ImpossibleError, TimeLimitError
 from solver_nas.labels import Reason, Tie
 from solver_nas.order import DisorderError
 from solver_nas.plan import draw
-from solver_nas.problem import pose
+from solver_nas.posing import pose
 from solver_nas.solve import Status, certify, select, solve
 
 if TYPE_CHECKING:

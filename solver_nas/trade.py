@@ -13,7 +13,7 @@ from solver_nas.bounds import Bound
 from solver_nas.errors import ImpossibleError, RequestError
 from solver_nas.fit import scaled, shrink
 from solver_nas.limits import Expression, Peak, freeze, now
-from solver_nas.problem import pose
+from solver_nas.posing import pose
 from solver_nas.progress import progress
 from solver_nas.requests import is_whole
 from solver_nas.solve import GAP, TIME_LIMIT, extreme

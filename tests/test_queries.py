@@ -8,7 +8,7 @@ from solver_nas.classes import classify
 from solver_nas.errors import GraphError, ImpossibleError, RequestError
 from solver_nas.frontend import Handle
 from solver_nas.graph import Port
-from solver_nas.problem import pose
+from solver_nas.posing import pose
 from solver_nas.queries import _reached
 from solver_nas.requests import output_targets
 from solver_nas.testing.zoo import ZOO

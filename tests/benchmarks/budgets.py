@@ -25,7 +25,7 @@ import numpy as np
 
 from solver_nas.asking import Ask
 from solver_nas.limits import freeze, macs, multiple_of, now, params
-from solver_nas.problem import pose
+from solver_nas.posing import pose
 from solver_nas.solve import certify, solve
 from solver_nas.solve.check import holds
 from solver_nas.solve.parts import whole

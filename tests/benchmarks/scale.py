@@ -22,7 +22,7 @@ import numpy as np
 from solver_nas import Network, delta_nout, nn
 from solver_nas.graph import Graph, Parameter, Port, Vertex
 from solver_nas.plan import draw
-from solver_nas.problem import pose
+from solver_nas.posing import pose
 from solver_nas.requests import output_targets
 from solver_nas.rules import label
 from solver_nas.solve import certify, select, solve
