@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from solver_nas.solve import Certificate
     from solver_nas.weights import Array, Initialisers
 
+_SHOWN = 4  # sizes in a representation
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
@@ -160,6 +162,12 @@ class Plan:
             arrays = self.build()
             self.model.commit(self.blueprint.after, arrays, self.indices)
         return Change(self.model, self)
+
+    def __repr__(self) -> str:
+        """In short: the first sizes that change, and how sure it is; `print` shows everything."""
+        changes = [f"{name}: {old} -> {new}" for name, (old, new) in self.sizes.items()]
+        some = [*changes[:_SHOWN], "..."] if len(changes) > _SHOWN else changes or ["nothing changes"]
+        return f"Plan({', '.join(some)}; {self.certificate.status.value})"
 
     def __str__(self) -> str:
         """The sizes that change, and the certificate."""

@@ -38,6 +38,8 @@ class ImpossibleError(SolverNasError):
     Attributes:
         reasons: the smallest set of relations and requests that conflict, in words.
         nearest: vertex name -> the nearest sizes below and above that would work, ascending.
+        limits: the declared limits that take part in the conflict.
+        reachable: limit -> how far it would have to give if it alone did; `None` if that does not help.
     """
 
     def __init__(
@@ -45,11 +47,15 @@ class ImpossibleError(SolverNasError):
         message: str,
         reasons: tuple[str, ...] = (),
         nearest: Mapping[str, tuple[int, ...]] | None = None,
+        limits: tuple[str, ...] = (),
+        reachable: Mapping[str, float | None] | None = None,
     ) -> None:
         """Keep the explanation beside its text."""
         super().__init__(message)
         self.reasons = reasons
         self.nearest = dict(nearest or {})
+        self.limits = limits
+        self.reachable = dict(reachable or {})
 
 
 class TimeLimitError(SolverNasError, TimeoutError):

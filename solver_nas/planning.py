@@ -220,7 +220,8 @@ def _stacklevel() -> int:
 
 def impossible(explanation: Explanation) -> ImpossibleError:
     """The error that carries an explanation."""
-    return ImpossibleError(str(explanation), explanation.reasons, explanation.nearest)
+    found = explanation
+    return ImpossibleError(str(found), found.reasons, found.nearest, found.limits, found.reachable)
 
 
 class _Pursuit:

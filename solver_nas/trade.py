@@ -46,6 +46,11 @@ class Compromise:
     bound: float
     plan: Plan
 
+    def __repr__(self) -> str:
+        """In short, without the plan."""
+        numbers = ", ".join(f"{name}={getattr(self, name):.6g}" for name in ("budget", "cost", "kept", "bound"))
+        return f"Compromise({numbers})"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TradeOff:
@@ -65,9 +70,11 @@ class TradeOff:
 
     def __str__(self) -> str:
         """A table."""
+        # Whole numbers in full; seconds and the like with six digits.
+        style = ">16,.0f" if all(float(point.cost).is_integer() for point in self.points) else ">16,.6g"
         lines = [f"{self.title:>16}  {'of now':>7}  {'kept':>8}  {'at most':>8}"]
         lines += [
-            f"{point.cost:>16,.6g}  {point.cost / self.present:>7.1%}  {point.kept:>8.4f}  {point.bound:>8.4f}"
+            f"{point.cost:{style}}  {point.cost / self.present:>7.1%}  {point.kept:>8.4f}  {point.bound:>8.4f}"
             for point in self.points
         ]
         return "\n".join(lines)

@@ -15,7 +15,7 @@ from solver_nas.errors import GraphError, RequestError
 from solver_nas.frontend import Model
 from solver_nas.labels import Volume
 from solver_nas.limits.expression import Cost, Expression, Now, number, shown
-from solver_nas.limits.view import Limit, Of, View
+from solver_nas.limits.view import Limit, Of, View, titled
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -46,7 +46,7 @@ def params(model: Model, of: Of = None) -> Expression:
             if not names.isdisjoint(owners):
                 yield Term(Fraction(1), volume)
 
-    return Expression([(Fraction(1), Cost(_model(model, title), title, find))])
+    return Expression([(Fraction(1), Cost(_model(model, title), titled(title, of), find))])
 
 
 def macs(model: Model, shapes: Shapes | Sequence[int] | None = None, of: Of = None) -> Expression:
@@ -72,7 +72,7 @@ def macs(model: Model, shapes: Shapes | Sequence[int] | None = None, of: Of = No
             if volume.vertex in names:
                 yield Term(Fraction(1), _known(volume, title))
 
-    return Expression([(Fraction(1), Cost(_model(model, title), title, find))])
+    return Expression([(Fraction(1), Cost(_model(model, title), titled(title, of), find))])
 
 
 def flops(model: Model, shapes: Shapes | Sequence[int] | None = None, of: Of = None) -> Expression:
@@ -97,7 +97,7 @@ def weight_memory(model: Model, dtype: DTypeLike | None = None, of: Of = None) -
                 mine = held[key].dtype.itemsize if key in held else next(iter(held.values())).dtype.itemsize
                 yield Term(Fraction(mine if width is None else width), volume)
 
-    return Expression([(Fraction(1), Cost(_model(model, title), title, find))])
+    return Expression([(Fraction(1), Cost(_model(model, title), titled(title, of), find))])
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

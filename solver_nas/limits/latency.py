@@ -13,7 +13,7 @@ from solver_nas.bounds import Curve, Term
 from solver_nas.errors import RequestError
 from solver_nas.graph import Port
 from solver_nas.limits.expression import Atom, Expression
-from solver_nas.limits.view import Of, View
+from solver_nas.limits.view import Of, View, titled
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -162,7 +162,7 @@ class _Time(Atom):
 
     def __str__(self) -> str:
         """As it is written."""
-        return "latency"
+        return titled("latency", self.of)
 
 
 def _vectorised(function: Latency, name: str) -> Measured:

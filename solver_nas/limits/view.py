@@ -21,8 +21,20 @@ if TYPE_CHECKING:
 Of = None | str | Handle | Iterable[Any]
 
 
+_SAID = 3  # vertices that are named in a limit's title
+
 #: Limits for a verb; lists in the list are taken apart, so that `equal(a, b)` fits in.
 Limits = Iterable["Limit | Iterable[Any]"]
+
+
+def titled(title: str, of: Of) -> str:
+    """What a limit is called that speaks of some vertices."""
+    if of is None:
+        return title
+    many = not isinstance(of, str | Handle) and isinstance(of, Iterable)
+    some = list(of) if many and not isinstance(of, str | Handle) else [of]
+    said = [f"{one.name}" if isinstance(one, Handle) else f"{one}" for one in some[:_SAID]]
+    return f"{title} of {', '.join([*said, '...'] if len(some) > _SAID else said)}"
 
 
 class View(NamedTuple):

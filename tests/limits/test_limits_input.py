@@ -71,6 +71,13 @@ def written(text: str, net: Network) -> Any:
     return eval(text, places, {name: net[name] for name in ("a", "b", "out")})
 
 
+def test_the_error_says_how_far_limits_would_have_to_give(net: Network) -> None:
+    with pytest.raises(ImpossibleError) as caught:
+        plan(net, [limits.params(net) <= 5])
+    assert caught.value.limits == ("params <= 5",)
+    assert caught.value.reachable == {"params <= 5": 9.0}
+
+
 def plan(net: Network, given: Any, request: Any = None, **options: Any) -> Any:
     return plan_change(request, also=net, limits=given, **{"on_failure": "raise", **options})
 
@@ -86,7 +93,7 @@ def plan(net: Network, given: Any, request: Any = None, **options: Any) -> Any:
         ("[macs(net) <= 5]", r"macs <= 5: 6 is possible"),
         ("[flops(net) <= 10]", r"2 \* macs <= 10: 12 is possible"),
         ("[weight_memory(net) <= 71]", r"weight_memory <= 71: 72 is possible"),
-        ('[params(net, of="a") <= 3]', r"params <= 3: 4 is possible"),
+        ('[params(net, of="a") <= 3]', r"params of a <= 3: 4 is possible"),
         ("[sizes[a] + sizes[out] <= 1]", r"sizes\[a\] \+ sizes\[out\] <= 1: 2 is possible"),
         ("[kept[a] >= 5]", r"kept\[a\] >= 5: 4 is possible"),
         ("[sizes[x] <= 2]", r"sizes\[in\] <= 2: 3 is possible"),
