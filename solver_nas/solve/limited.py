@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from solver_nas.solve.budgets.branching import Branching
 from solver_nas.solve.budgets.dead import dead_bound
 from solver_nas.solve.budgets.descent import Landscape, descend
 from solver_nas.solve.budgets.field import TooComplexError, survey
@@ -143,13 +144,19 @@ def _living(part: Part, field: Field, best: _Best, search: Search, deadline: flo
     bound, method = priced.bound, priced.method
     if priced.point is not None:
         _try(best, field, priced.point)
+    if not all(map(len, priced.open)):
+        # Nothing is better than what is known.
+        return best.worth, method
+    if best.counts is not None and not best.is_enough(bound) and priced.exact:
+        branching = Branching(landscape, priced, best.worth, best.gap, solves)
+        now = time.perf_counter()
+        bound = min(bound, branching.run(now + (deadline - now) / 2))
+        if branching.point is not None:
+            _try(best, field, branching.point)
     if best.counts is not None and not best.is_enough(bound):
         _around(best, search, bound, time.perf_counter() / 2 + deadline / 2)
     if best.is_enough(bound):
         return bound, method
-    if not all(map(len, priced.open)):
-        # Nothing is better than what is known.
-        return best.worth, method
     until = deadline if not field.assumed else time.perf_counter() / 4 + 3 * deadline / 4
     found = search(_windows(part, field, priced.open), best.counts, until)
     if found.status is Status.INFEASIBLE:

@@ -11,8 +11,6 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from solver_nas.labels import IntArray
     from solver_nas.problem import Bucket, Rectangle
     from solver_nas.solve.parts import Part
@@ -52,7 +50,7 @@ class Block:
         rows = self.shapes[:, :1]
         return np.concatenate([rows, rows * self.shapes[:, 1:]], axis=1).astype(np.float64)
 
-    def only(self, keep: NDArray[np.bool_]) -> Block:
+    def only(self, keep: IntArray) -> Block:
         """With some of the shapes."""
         return replace(self, shapes=self.shapes[keep], gain=self.gain[keep])
 

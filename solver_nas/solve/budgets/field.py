@@ -124,6 +124,22 @@ class Field:
         """How many features there are."""
         return len(self.owner)
 
+    def only(self, states: Sequence[IntArray]) -> Field:
+        """With some of the states of every choice."""
+        choices = tuple(
+            replace(
+                choice,
+                gain=choice.gain[keep],
+                features=choice.features[keep],
+                kept=None if choice.kept is None else choice.kept[keep],
+                new=None if choice.new is None else choice.new[keep],
+                block=None if choice.block is None else choice.block.only(keep),
+            )
+            for choice, keep in zip(self.choices, states, strict=True)
+        )
+        rows = (replace(row, unary={c: costs[states[c]] for c, costs in row.unary.items()}) for row in self.rows)
+        return replace(self, choices=choices, rows=tuple(rows))
+
 
 class TooComplexError(Exception):
     """The part has something that cannot be priced."""
@@ -496,19 +512,7 @@ def _filtered(field: Field, part: Part, value: Callable[[Count], tuple[FloatArra
     for place, choice in enumerate(field.choices):
         if choice.block is not None:
             stay[place] &= _undominated(field, rows, place, stay[place])
-    choices = tuple(
-        replace(
-            choice,
-            gain=choice.gain[keep],
-            features=choice.features[keep],
-            kept=None if choice.kept is None else choice.kept[keep],
-            new=None if choice.new is None else choice.new[keep],
-            block=None if choice.block is None else choice.block.only(keep),
-        )
-        for choice, keep in zip(field.choices, stay, strict=True)
-    )
-    rows = [replace(row, unary={c: costs[stay[c]] for c, costs in row.unary.items()}) for row in rows]
-    return replace(field, choices=choices, rows=tuple(rows))
+    return replace(field, rows=tuple(rows)).only([np.flatnonzero(keep) for keep in stay])
 
 
 def _undominated(field: Field, rows: Sequence[Row], place: int, stay: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -38,12 +38,16 @@ class Priced:
         bound: no states that keep all rows are worth more.
         open: for every choice, which of its states can be part of something better.
         method: how the bound was found.
+        prices: of the rows, at which the bound holds.
+        exact: whether no variable had to be split.
     """
 
     point: Point | None
     bound: float
     open: tuple[IntArray, ...]
     method: str
+    prices: FloatArray
+    exact: bool
 
 
 def price(
@@ -69,7 +73,7 @@ def price(
     prices, points = start.point.prices, [start.point]
     bound = field.base + float(sum(choice.gain.max() for choice in field.choices))
     opened, method = tuple(np.arange(len(choice.gain)) for choice in field.choices), "the sum of all utilities"
-    middle, reach = prices, _FIRST_REACH
+    middle, reach, exact = prices, _FIRST_REACH, True
     for _ in range(_ROUNDS):
         centre = max(points, key=lambda point: point.gain - float(prices @ point.excess))
         states = settle(landscape, centre.states, prices)
@@ -77,6 +81,7 @@ def price(
         floor = reached if np.isfinite(reached) else _floor(landscape)
         found = Cells(field, prices, states).bound(floor, gap * abs(floor) / 4, deadline)
         opened = tuple(np.intersect1d(old, new) for old, new in zip(opened, found.open, strict=True))
+        exact = exact and found.exact
         if found.bound < bound:
             bound, method, middle = found.bound, found.method, prices
         else:
@@ -94,7 +99,7 @@ def price(
             points.append(best)
         moved = before is not None and best is not before and not np.array_equal(prices, elsewhere.point.prices)
         prices = elsewhere.point.prices if moved else _next_prices(points, middle, reach)
-    return Priced(best, max(bound, best.gain if best else bound), opened, method)
+    return Priced(best, max(bound, best.gain if best else bound), opened, method, middle, exact)
 
 
 def _floor(landscape: Landscape) -> float:
