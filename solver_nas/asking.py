@@ -12,7 +12,7 @@ from solver_nas.errors import GraphError, RequestError
 from solver_nas.frontend import owner
 from solver_nas.graph import Port
 from solver_nas.limits import View, listed, resolved
-from solver_nas.requests import input_targets, output_targets
+from solver_nas.requests import input_targets, is_fraction, output_targets
 from solver_nas.solve import GAP
 from solver_nas.utility import checked, descending
 
@@ -61,7 +61,7 @@ class Ask:
         self._outputs, self._inputs = outputs, inputs
         self.free = tuple(Port(handle.name) for handle in free)
         self.insert, self.gap = insert, gap
-        if not 0 <= gap < 1:
+        if not is_fraction(gap):
             raise RequestError(f"gap is a fraction in [0, 1), got {gap!r}")
         self.wanted, self._promise = listed(limits), promise
 

@@ -62,6 +62,7 @@ class Bound:
         high: the sum may not be more.
         curves: costs that are measured.
         family: the limit that it belongs to with others, which give way with it; nothing if it stands alone.
+        told: how the sum is told in the limit's own terms: an offset, and the factor.
     """
 
     text: str
@@ -70,6 +71,7 @@ class Bound:
     high: Fraction | None
     curves: tuple[Curve, ...] = ()
     family: str = ""
+    told: tuple[Fraction, Fraction] = (Fraction(0), Fraction(1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

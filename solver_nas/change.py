@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from solver_nas.apply import build, follow
-from solver_nas.errors import PlanError
-from solver_nas.limits import View
+from solver_nas.errors import PlanError, RequestError
+from solver_nas.limits import Expression, Peak, View
 from solver_nas.limits.keeping import amounts, check_bounds, check_neurons
 from solver_nas.rules import label
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from solver_nas.explain import Explanation
     from solver_nas.frontend import Model
     from solver_nas.labels import Labels
-    from solver_nas.limits import Expression, Limit, Peak
+    from solver_nas.limits import Limit
     from solver_nas.plan import Blueprint
     from solver_nas.solve import Certificate
     from solver_nas.weights import Array, Initialisers
@@ -77,6 +77,8 @@ class Plan:
     def cost(self, expression: Expression | Peak) -> float:
         """What an expression such as `macs(net)` will come to."""
         before, after = self.blueprint.before, self.blueprint.after
+        if not isinstance(expression, Expression | Peak):
+            raise RequestError(f"a cost is an expression such as macs(net), got {expression!r}")
         labels = label(after, memory=self.blueprint.memory)
         names = {name: name for name in after.order}
         view = View(self.model, after, labels, names, (before, self.model.labels))
@@ -172,7 +174,20 @@ class Plan:
     def __str__(self) -> str:
         """The sizes that change, and the certificate."""
         lines = size_table(self.sizes, self.indices) or ["nothing changes"]
-        return "\n".join([*lines, str(self.certificate), *self.notes])
+        return "\n".join([*lines, *self._costs(), str(self.certificate), *self.notes])
+
+    def _costs(self) -> list[str]:
+        """A line for every cost that has a limit."""
+        limited = {str(limit): limit.subject for limit in self.limits if limit.subject is not None}
+        if not limited:
+            return []
+        before = self.blueprint.before
+        labels = label(before, memory=self.blueprint.memory)
+        past = View(self.model, before, labels, {name: name for name in before.order}, (before, labels))
+        return [
+            f"{subject}: {subject.value_at(past):,.6g} -> {self.cost(subject):,.6g}   ({text})"
+            for text, subject in limited.items()
+        ]
 
 
 def check_objective(

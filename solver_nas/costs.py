@@ -111,6 +111,11 @@ def shaped(graph: Graph, labels: Labels, shapes: Shapes | Sequence[Any] | None) 
         raise RequestError(f"the shape of a sample is a row of sizes such as (3, 224, 224), got {shapes!r}")
     one = None if len(inputs) != 1 else dict.fromkeys(inputs, tuple(shapes))
     given = dict(shapes) if isinstance(shapes, Mapping) else one
+    if isinstance(shapes, str):
+        raise RequestError(
+            f"the shape of a sample is a row of sizes such as (3, 224, 224), got {shapes!r}; for some of the "
+            f"vertices, write of={shapes!r}"
+        )
     if given is None:
         raise RequestError(f"the network has {len(inputs)} inputs {sorted(inputs)}; give their shapes by name")
     changed = {}

@@ -79,7 +79,8 @@ class Explanation:
             lines.append(f"nearest possible{which}: {', '.join(map(str, sizes)) or 'none'}")
         for limit, value in (self.reachable or {}).items():
             alone = ", with this limit alone giving way" if len(self.wishes) + len(self.limits) > 1 else ""
-            far = "no other amount was found to help" if value is None else f"{value:,.12g} is possible"
+            stands = "nothing else was found to help; what else conflicts stands in the way"
+            far = stands if value is None else f"{value:,.12g} is possible"
             lines.append(f"{limit}: {far}{alone}")
         if not self.minimal:
             lines.append("(the time for explaining was up: not every line may be needed, and other sizes may work too)")
@@ -147,11 +148,16 @@ def explain_conflict(
             ]
             known = [value for value in found if value is not None]
             most = max(known, default=None) if claim.low is None else min(known, default=None)
-            reachable[claim.family or claim.text] = most if len(known) == len(found) else None
+            offset, factor = map(float, claim.told)
+            helps = most is not None and len(known) == len(found)
+            reachable[claim.family or claim.text] = offset + factor * (most or 0.0) if helps else None
+    said = _in_words(graph, labels, reasons, wishes)
+    if not insert and _status(labels, exact, limits, deadline, seed, insert=True) is not _NEVER:
+        said = (*said, "no neurons are added, which would make it possible")
     return Explanation(
         False,
         tuple(wish.text for wish in wishes),
-        _in_words(graph, labels, reasons, wishes),
+        said,
         nearest,
         few and enough and time.perf_counter() < deadline,
         subject,
@@ -188,7 +194,8 @@ def _reachable(
     insert: bool,
 ) -> float | None:
     problem = pose(labels, targets, lambda _: 0.0, limits=limits, insert=insert)
-    return extreme(problem, mine, time_limit=_left(deadline), seed=seed)
+    found = extreme(problem, mine, time_limit=_left(deadline), seed=seed)
+    return None if found is None else float(found)
 
 
 def _nearest(

@@ -9,11 +9,14 @@ import numpy as np
 
 from solver_nas.asking import Ask
 from solver_nas.change import Plan
-from solver_nas.errors import RequestError
-from solver_nas.frontend import Model
-from solver_nas.limits import freeze, listed, removed_at_most
+from solver_nas.errors import GraphError, RequestError
+from solver_nas.frontend import Handle, Model
+from solver_nas.limits import listed
+from solver_nas.limits.neurons import held_outputs
+from solver_nas.limits.sizes import kept_whole
 from solver_nas.normalise import check_normalisation, normalised
 from solver_nas.planning import make_plan, strategy_of
+from solver_nas.requests import is_whole
 from solver_nas.solve import GAP, TIME_LIMIT
 from solver_nas.verbs import Outcome, verb
 
@@ -81,8 +84,8 @@ def shrink(
     >>> hidden.nout, limits.params(net).value
     (15, 199)
     """
-    held = [freeze(_returned(model))] if keep_outputs else []
-    ask = Ask(_checked(model), free=tuple(model), limits=[_some(limits), held], insert=False, gap=gap)
+    held = [held_outputs(_checked(model))] if keep_outputs else []
+    ask = Ask(model, free=tuple(model), limits=[_some(limits), held], insert=False, gap=gap)
     steps = strategy_of(on_failure, strategy, ("raise", "keep"))
     made = make_plan(ask, scaled(model, utility, normalise), steps, time_limit=time_limit, seed=seed, init="preserve")
     return Outcome(model, made, steps.callbacks)
@@ -139,12 +142,12 @@ def grow(
     (64, 836)
     """
     worth = scaled(model, utility, normalise)
-    held = [freeze(_returned(model))] if keep_outputs else []
+    held = [held_outputs(_checked(model))] if keep_outputs else []
     promised = diminishing(worth) if promise is None else promise
     ask = Ask(
-        _checked(model),
+        model,
         free=tuple(model),
-        limits=[_some(limits), held, removed_at_most(0)],
+        limits=[_some(limits), held, kept_whole("grow removes nothing")],
         promise=promised,
         gap=gap,
     )
@@ -163,6 +166,8 @@ def diminishing(utility: Utility | None = None, *, times: int = _GROWTH) -> Call
         utility: what neurons are worth that are there; by default, as for `delta_nout`.
         times: how many times its size a vertex can get new neurons.
     """
+    if not is_whole(times) or times < 0:
+        raise RequestError(f"times is a whole number from 0 on, got {times!r}")
 
     def promise(vertex: Handle) -> NDArray[np.float64]:
         value: Any = vertex.model.default_utility(vertex) if utility is None else _asked(utility, vertex)
@@ -175,7 +180,12 @@ def diminishing(utility: Utility | None = None, *, times: int = _GROWTH) -> Call
 
 
 def _asked(utility: Utility, vertex: Handle) -> Any:
-    return utility.get(vertex, 0.0) if isinstance(utility, Mapping) else utility(vertex)
+    if not isinstance(utility, Mapping):
+        return utility(vertex)
+    strange = next((key for key in utility if not isinstance(key, Handle)), None)
+    if strange is not None:
+        raise GraphError(f"utilities are given for vertices such as net['hidden'], got {strange!r}")
+    return utility.get(vertex, 0.0)
 
 
 def scaled(model: Model, utility: Utility | None, how: Normalisation) -> Utility | None:
@@ -192,10 +202,6 @@ def _checked(model: object) -> Model:
     if not isinstance(model, Model):
         raise RequestError(f"expected a network, got {model!r}")
     return model
-
-
-def _returned(model: Model) -> list[Handle]:
-    return [model.handle(port.vertex) for port in _checked(model).graph.returned]
 
 
 def _some(limits: Limits) -> Limits:

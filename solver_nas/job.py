@@ -61,7 +61,10 @@ class Job:
                 made = self._restricted(made)
                 self.notes.append(f"{note}, since their order would not fit otherwise ({disorder})")
                 return made
-        raise ImpossibleError(f"no order of the neurons fits: {disorder}") from disorder
+        raise ImpossibleError(
+            f"no order of the neurons was found that fits: {disorder} (others that are worth less were not tried; "
+            f"other sizes may be possible)"
+        ) from disorder
 
     def possible(self, targets: Sequence[Target]) -> bool:
         """Whether sizes fit at all."""

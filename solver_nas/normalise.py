@@ -26,8 +26,8 @@ def normalise(values: FloatArray, how: Normalisation) -> FloatArray:
         values: shape (neurons,).
         how: what every utility u becomes, with the mean, sum, norm and deviation over the vertex:
             `"none"`: u. Layers with large weights win.
-            `"mean"`: u / mean. Every layer's average neuron is worth 1; wide layers are worth more in total.
-            `"sum"`: u / sum. Every layer is worth 1 in total, so that a neuron of a narrow layer is worth more.
+            `"mean"`: u / mean(|u|). Every layer's average neuron is worth 1; wide layers are worth more in total.
+            `"sum"`: u / sum(|u|). Every layer is worth 1 in total, so that a neuron of a narrow layer is worth more.
             `"l2"`: u / norm. In between: a layer of n alike neurons is worth sqrt(n).
             `"gaussian"`: (u - mean) / deviation + 3, at least 0. Only how far a neuron stands out in its layer counts.
             `"rank"`: 1/n for the least, 1 for the best of n; equal ones share the mean. Only the order counts.
@@ -43,9 +43,9 @@ def normalise(values: FloatArray, how: Normalisation) -> FloatArray:
         case "none":
             return values
         case "mean":
-            return _divided(values, float(np.mean(values)) if len(values) else 0.0)
+            return _divided(values, float(np.mean(np.abs(values))) if len(values) else 0.0)
         case "sum":
-            return _divided(values, float(np.sum(values)))
+            return _divided(values, float(np.sum(np.abs(values))))
         case "l2":
             return _divided(values, float(np.linalg.norm(values)))
         case "gaussian":
@@ -68,7 +68,7 @@ def check_normalisation(how: object) -> None:
     Raises:
         RequestError: another one.
     """
-    if how not in get_args(Normalisation):
+    if not isinstance(how, str) or how not in get_args(Normalisation):
         raise RequestError(f"normalise is one of {', '.join(map(repr, get_args(Normalisation)))}, got {how!r}")
 
 

@@ -65,7 +65,7 @@ def strategy_of(
     Raises:
         RequestError: neither word nor strategy.
     """
-    if on_failure not in words:
+    if str(on_failure) not in words:
         known = f"{', '.join(map(repr, words[:-1]))} or {words[-1]!r}"
         raise RequestError(f"on_failure is {known}, got {on_failure!r}")
     if strategy is None:

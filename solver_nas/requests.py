@@ -55,6 +55,13 @@ def is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
+def is_fraction(value: object) -> bool:
+    """Whether a value is a number of Python or NumPy in [0, 1)."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return False
+    return bool(0 <= value < 1)
+
+
 def whole_number(value: object, where: str) -> int:
     """A size change, checked to be an integer."""
     if not is_whole(value):

@@ -15,6 +15,7 @@ from solver_nas.limits import Grid, LatencyTable
 from solver_nas.nn.custom import absorb
 from solver_nas.nn.forward import compute
 from solver_nas.nn.network import Network
+from solver_nas.planning import check_seed
 from solver_nas.progress import progress
 from solver_nas.requests import is_whole, relaxed
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from solver_nas.nn.vertex import NetworkVertex
 
 _REPEATS = 3
-_UNKNOWN = 1  # the size of an axis that is not known, such as the batch
 
 
 def measure_latency(
@@ -69,6 +69,9 @@ def measure_latency(
     for name, value in (("points", points), ("batch", batch), ("repeats", repeats)):
         if not is_whole(value) or value < 1:
             raise RequestError(f"{name} is a positive whole number, got {value!r}")
+    if not isinstance(model, Network):
+        raise RequestError(f"measure_latency takes a network, got {model!r}")
+    check_seed(seed)
     labels = shaped(model.graph, model.labels, shapes)
     vertices = [vertex for vertex in model.graph.vertices if vertex.kind != "input"]
     known: dict[object, Grid] = {}
@@ -76,6 +79,11 @@ def measure_latency(
     with progress("timing layers", len(vertices), show=show_progress) as advance:
         for vertex in vertices:
             inputs = [labels.tensors[port] for port in vertex.inputs]
+            if any(size is None for tensor in inputs for size in tensor.shape[1:]):
+                raise RequestError(
+                    f"the input of vertex {vertex.name!r} has a size that is not known; give the shapes of the "
+                    f"network's inputs, as in measure_latency(net, (3, 224, 224))"
+                )
             key = _key(vertex, inputs)
             if key not in known:
                 known[key] = _Bench(model, vertex, inputs, batch, seed).grid(points, repeats)
@@ -102,7 +110,7 @@ class _Bench:
 
     def _source(self, place: int, tensor: Tensor) -> NetworkVertex:
         """Something of the input's shape; its neurons can change if they stand along one axis."""
-        shape = [_UNKNOWN if size is None else size for size in tensor.shape[1:]]
+        shape = [size for size in tensor.shape[1:] if size is not None]
         axes = tensor.blocks[0].axes if len(tensor.blocks) == 1 else ()
         if not tensor.blocks:
             return self._net.add("input", f"input {place}", (), {"shape": tuple(shape), "axis": None})
@@ -165,7 +173,7 @@ class _Bench:
 
     def _values(self, source: NetworkVertex, size: int) -> Any:
         tensor = self._net.labels.tensors[Port(source.name)]
-        shape = [self._batch, *(_UNKNOWN if one is None else one for one in tensor.shape[1:])]
+        shape = [self._batch, *(1 if one is None else one for one in tensor.shape[1:])]
         if tensor.blocks and source.kind == "absorb":
             shape[tensor.blocks[0].axes[0]] = size
         rng = np.random.default_rng(self._seed)

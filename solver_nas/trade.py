@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from solver_nas.asking import Ask
 from solver_nas.bounds import Bound
-from solver_nas.errors import ImpossibleError, RequestError
+from solver_nas.errors import ImpossibleError, RequestError, TimeLimitError
 from solver_nas.fit import scaled, shrink
-from solver_nas.limits import Expression, Peak, freeze, now
+from solver_nas.frontend import Model
+from solver_nas.limits import Expression, Now, Peak, now
+from solver_nas.limits.expression import number
+from solver_nas.limits.neurons import held_outputs
 from solver_nas.posing import pose
 from solver_nas.progress import progress
 from solver_nas.requests import is_whole
@@ -22,10 +26,13 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from solver_nas.change import Plan
-    from solver_nas.frontend import Model
     from solver_nas.limits import Limits
     from solver_nas.normalise import Normalisation
     from solver_nas.strategies import Utility
+
+
+_FEWEST = 2  # points of a curve
+_MEASURED = 1e-9  # relative: measured costs are floating-point numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,12 +68,14 @@ class TradeOff:
         points: ascending by budget.
         smallest: the least that the network can cost at all.
         present: what it costs now.
+        missing: budgets for which nothing was found, and why.
     """
 
     title: str
     points: tuple[Compromise, ...]
     smallest: float
     present: float
+    missing: tuple[tuple[float, str], ...] = ()
 
     def __str__(self) -> str:
         """A table."""
@@ -74,9 +83,10 @@ class TradeOff:
         style = ">16,.0f" if all(float(point.cost).is_integer() for point in self.points) else ">16,.6g"
         lines = [f"{self.title:>16}  {'of now':>7}  {'kept':>8}  {'at most':>8}"]
         lines += [
-            f"{point.cost:{style}}  {point.cost / self.present:>7.1%}  {point.kept:>8.4f}  {point.bound:>8.4f}"
+            f"{point.cost:{style}}  {point.cost / (self.present or 1.0):>7.1%}  {point.kept:>8.4f}  {point.bound:>8.4f}"
             for point in self.points
         ]
+        lines += [f"{amount:{style}}  nothing was found: {why.splitlines()[0]}" for amount, why in self.missing]
         return "\n".join(lines)
 
     def at(self, kept: float) -> Compromise:
@@ -105,7 +115,7 @@ class TradeOff:
 def trade_off(
     model: Model,
     limit: Expression | Peak,
-    points: int = 20,
+    points: int | Sequence[float] = 20,
     *,
     limits: Limits = (),
     utility: Utility | None = None,
@@ -121,7 +131,7 @@ def trade_off(
     Args:
         model: the network; not changed.
         limit: what the budget is on: `params(net)`, `macs(net)`, `activation_memory(net)`, any expression.
-        points: how many budgets, evenly spread.
+        points: how many budgets, evenly spread; or the budgets themselves, as fractions of the present cost.
         limits: what has to be kept as well.
         utility: as for `shrink`.
         normalise: as for `shrink`.
@@ -145,33 +155,55 @@ def trade_off(
     >>> [(point.cost, point.plan.sizes["hidden"][1]) for point in curve.points]
     [(17.0, 1), (212.0, 16), (420.0, 32)]
     """
+    if not isinstance(model, Model):
+        raise RequestError(f"expected a network, got {model!r}")
     if not isinstance(limit, Expression | Peak):
         raise RequestError(f"a trade-off is on a cost such as macs(net), got {limit!r}")
-    if not is_whole(points) or points < 2:
-        raise RequestError(f"a curve has at least 2 points, got {points!r}")
+    fractions = None if is_whole(points) else _fractions(points)
+    if fractions is None and not (is_whole(points) and points >= _FEWEST):
+        raise RequestError(f"a curve has at least {_FEWEST} points, got {points!r}")
+    options: dict[str, Any] = {"keep_outputs": keep_outputs, "time_limit": time_limit, "seed": seed}
     present = float(limit.value)
-    smallest = _smallest(model, limit, limits, keep_outputs=keep_outputs, time_limit=time_limit, seed=seed)
+    smallest = _smallest(model, limit, limits, **options)
+    many = points if isinstance(points, int) else 0
+    # The ends are asked for as they are, since no rounded number is exactly there.
+    shares = [Fraction(place, many - 1) for place in range(many)]
+    budgets: list[Fraction | Now] = [smallest + share * (Fraction(present) - smallest) for share in shares[:-1]]
+    budgets = [fraction * now for fraction in fractions] if fractions else [*budgets, 1 * now]
     worth = scaled(model, utility, normalise)
-    found = []
-    with progress(f"trade-off on {limit}", points, show=show_progress) as advance:
-        for budget in np.linspace(smallest, present, points):
-            high = Fraction(repr(float(budget)))
-            plan = shrink.plan(
-                model,
-                [limit <= high, *[limits]],
-                utility=worth,
-                keep_outputs=keep_outputs,
-                time_limit=time_limit,
-                gap=gap,
-                seed=seed,
-            )
-            found.append(_compromise(limit, plan, float(budget)))
+    found, missing = [], []
+    with progress(f"trade-off on {limit}", len(budgets), show=show_progress) as advance:
+        for budget in budgets:
+            amount = float(budget.factor) * present if isinstance(budget, Now) else float(budget)
+            try:
+                plan = shrink.plan(model, [limit <= budget, *[limits]], utility=worth, gap=gap, **options)
+            except (ImpossibleError, TimeLimitError) as error:
+                missing.append((amount, error))
+            else:
+                found.append(_compromise(limit, plan, amount))
             advance()
-    return TradeOff(str(limit), tuple(found), smallest, present)
+    if not found:
+        raise missing[-1][1]
+    told = tuple((amount, str(error)) for amount, error in missing)
+    return TradeOff(str(limit), tuple(found), float(smallest), present, told)
+
+
+def _fractions(points: object) -> list[Fraction]:
+    """Budgets as fractions of what there is now, ascending.
+
+    Raises:
+        RequestError: anything else.
+    """
+    if not isinstance(points, Iterable) or isinstance(points, str):
+        raise RequestError(f"a curve has a number of points, or budgets as fractions of now, got {points!r}")
+    found = sorted(number(point, "a budget of a trade-off") for point in points)
+    if not found or not all(0 < fraction <= 1 for fraction in found):
+        raise RequestError(f"the budgets of a trade-off are fractions of now between 0 and 1, got {points!r}")
+    return found
 
 
 def _compromise(limit: Expression | Peak, plan: Plan, budget: float) -> Compromise:
-    everything = sum(float(worth.sum()) for worth in plan.utilities.values()) or 1.0
+    everything = sum(float(np.maximum(worth, 0.0).sum()) for worth in plan.utilities.values()) or 1.0
     certificate = plan.certificate
     cost = plan.cost(limit)
     return Compromise(budget, cost, certificate.objective / everything, certificate.bound / everything, plan)
@@ -185,14 +217,18 @@ def _smallest(
     keep_outputs: bool,
     time_limit: float,
     seed: int,
-) -> float:
+) -> Fraction:
     """The least that is possible; of several moments of one peak, the most demanding one."""
-    held = [freeze([model.handle(port.vertex) for port in model.graph.returned])] if keep_outputs else []
+    held = [held_outputs(model)] if keep_outputs else []
     mine = limit <= now
     ask = Ask(model, free=tuple(model), limits=[mine, limits, held], insert=False)
     problem = pose(ask.labels, [], lambda _: 0.0, everywhere=ask.free, insert=False, limits=ask.limits)
     texts = [restriction for restriction in ask.limits[: len(mine.resolve(ask.view))] if isinstance(restriction, Bound)]
     least = [extreme(problem, bound, time_limit=time_limit, seed=seed) for bound in texts]
     if any(amount is None for amount in least) or not least:
-        raise ImpossibleError(f"what {limit} can come to was not found out; the other limits may contradict each other")
-    return max(float(amount or 0.0) for amount in least)
+        # If the other limits contradict each other, this says which.
+        shrink.plan(model, [mine, limits], keep_outputs=keep_outputs, time_limit=time_limit, seed=seed)
+        raise TimeLimitError(f"the least that {limit} can come to was not found out in time")
+    # Measured costs are known as far as float64 goes.
+    room = _MEASURED if any(bound.curves for bound in texts) else 0
+    return max(Fraction(amount or 0) for amount in least) * (1 + Fraction(room))

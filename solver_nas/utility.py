@@ -22,6 +22,9 @@ FloatArray = NDArray[np.float64]
 Worth = Callable[["Port"], object]
 
 
+LARGEST = 1e150  # sums and squares of utilities stay finite
+
+
 def class_utility(labels: Labels, ports: Iterable[Port], class_of: IntArray, classes: int, worth: Worth) -> FloatArray:
     """The utility of every class: the sum over all its members in these tensors.
 
@@ -37,8 +40,8 @@ def class_utility(labels: Labels, ports: Iterable[Port], class_of: IntArray, cla
             weights.append(vector)
     total = np.bincount(np.concatenate(found), np.concatenate(weights), classes)
     with np.errstate(over="ignore"):
-        if not np.isfinite(np.abs(total).sum()):
-            raise UtilityError("the utilities of all neurons together are not a finite number; scale them down")
+        if not np.abs(total).sum() <= LARGEST:
+            raise UtilityError(f"the utilities of all neurons together are more than {LARGEST:g}; scale them down")
     return total.astype(np.float64, copy=False)
 
 
@@ -56,6 +59,8 @@ def descending(value: object, vertex: str) -> FloatArray:
         ) from error
     if not np.isfinite(vector).all():
         raise UtilityError(f"vertex {vertex!r}: what new neurons are worth is not finite: {vector}")
+    if (np.abs(vector) > LARGEST).any():
+        raise UtilityError(f"vertex {vertex!r}: what new neurons are worth is more than {LARGEST:g}; scale it down")
     if (np.diff(vector) > 0).any():
         raise UtilityError(
             f"vertex {vertex!r}: a later new neuron is worth more than an earlier one; give a sequence that never rises"

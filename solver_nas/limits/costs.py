@@ -80,13 +80,13 @@ def flops(model: Model, shapes: Shapes | Sequence[int] | None = None, of: Of = N
     return 2 * macs(model, shapes, of)
 
 
-def weight_memory(model: Model, dtype: DTypeLike | None = None, of: Of = None) -> Expression:
+def weight_memory(model: Model, of: Of = None, *, dtype: DTypeLike | None = None) -> Expression:
     """Bytes of all arrays, running statistics included.
 
     Args:
         model: the network.
-        dtype: in which the arrays are going to be stored; by default, each as it is now.
         of: only those of these vertices; as for `minimum`.
+        dtype: in which the arrays are going to be stored; by default, each as it is now.
     """
     title, width = "weight_memory", None if dtype is None else _width(dtype)
 
@@ -106,6 +106,11 @@ class _Peak(Limit):
 
     peak: Peak
     end: Fraction | Now
+
+    @property
+    def subject(self) -> Peak:
+        """What it limits."""
+        return self.peak
 
     def resolve(self, view: View) -> list[Restriction]:
         """A bound for every moment that no other one contains."""
@@ -165,7 +170,11 @@ class Peak:
     @property
     def value(self) -> int:
         """What it comes to at the present sizes."""
-        return int(self.at(View.of(self.model)))
+        return self.value_at(View.of(self.model))
+
+    def value_at(self, view: View) -> int:
+        """What it comes to at the sizes of a network."""
+        return int(self.at(view))
 
     def __le__(self, other: object) -> Limit:
         """It may not be more."""

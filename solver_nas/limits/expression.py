@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from solver_nas.bounds import Restriction
 
 
+_MANY = 100_000  # from here on, digits behind the point say little
+
+
 class Now:
     """A multiple of what there is at present; use `now`."""
 
@@ -51,7 +54,9 @@ class Now:
     def __repr__(self) -> str:
         """As it is written."""
         factor = "now" if self.factor == 1 else f"{shown(self.factor)} * now"
-        return f"{factor} + {shown(self.offset)}" if self.offset else factor
+        if not self.offset:
+            return factor
+        return f"{factor} {'-' if self.offset < 0 else '+'} {shown(abs(self.offset))}"
 
 
 #: What there is before the change: `params(net) <= 0.5 * now`, `sizes[v] >= now - 8`.
@@ -79,7 +84,9 @@ def divisible(value: object, where: str) -> Fraction:
 
 def shown(value: Fraction) -> str:
     """A number in words."""
-    return f"{value.numerator:,}" if value.denominator == 1 else f"{float(value):,.12g}"
+    if value.denominator == 1:
+        return f"{value.numerator:,}"
+    return f"{float(value):,.1f}" if abs(value) >= _MANY else f"{float(value):,.6g}"
 
 
 class Atom(ABC):
@@ -137,6 +144,11 @@ class Expression:
         self._terms, self._constant = tuple(terms), constant
 
     @property
+    def costs(self) -> bool:
+        """Whether it speaks of more than the sizes of single vertices."""
+        return any(not isinstance(atom, Axis) for _, atom in self._terms)
+
+    @property
     def model(self) -> Model:
         """The model that it speaks of."""
         for _, atom in self._terms:
@@ -148,9 +160,18 @@ class Expression:
         raise RequestError("an expression without vertices")
 
     @property
+    def counts(self) -> bool:
+        """Whether it can only be a whole number: what one network costs, as far as that is counted."""
+        return all(isinstance(atom, Cost) and factor.denominator == 1 for factor, atom in self._terms)
+
+    @property
     def value(self) -> float:
         """What it comes to at the present sizes; a whole number where it counts."""
-        counted, measured = self.at(View.of(self.model).past)
+        return self.value_at(View.of(self.model).past)
+
+    def value_at(self, view: View) -> float:
+        """What it comes to at the sizes of a network."""
+        counted, measured = self.at(view)
         total = counted + self._constant
         return int(total) if total.denominator == 1 and not measured else float(total) + measured
 
@@ -217,6 +238,10 @@ class Expression:
         """It has to be exactly that."""
         return _compare(self, "==", other)
 
+    def __ne__(self, other: object) -> bool:
+        """Not offered: a limit that rules out a single amount."""
+        raise RequestError(f"limits are written with <=, >= or ==, got {self} != {other}")
+
     def __lt__(self, other: object) -> Limit:
         """Not offered, since sizes are whole numbers and costs need not be."""
         raise RequestError(f"limits are written with <=, >= or ==, got {self} < {other}")
@@ -229,9 +254,11 @@ class Expression:
 
     def __repr__(self) -> str:
         """As it is written."""
-        parts = [f"{atom}" if factor == 1 else f"{shown(factor)} * {atom}" for factor, atom in self._terms]
-        parts += [shown(self._constant)] if self._constant else []
-        return " + ".join(parts)
+        terms = [(factor, f"{atom}") for factor, atom in self._terms]
+        said = [(factor < 0, atom if abs(factor) == 1 else f"{shown(abs(factor))} * {atom}") for factor, atom in terms]
+        said += [(self._constant < 0, shown(abs(self._constant)))] if self._constant else []
+        first, *rest = said
+        return "".join(["-" * first[0] + first[1], *(f" {'-' if minus else '+'} {part}" for minus, part in rest)])
 
 
 def _scaled(curve: Curve, factor: Fraction) -> Curve:
@@ -247,6 +274,8 @@ def _compare(left: Expression, sign: Literal["<=", ">=", "=="], right: object) -
     if isinstance(right, Now):
         return Comparison(left, sign, right, f"{left} {sign} {right}")
     end = number(right, f"{left} {sign} {right}")
+    if 0 < end < 1 and not isinstance(right, Fraction) and left.counts:
+        raise RequestError(f"{left} {sign} {right}: for a fraction of what there is now, write {right} * now")
     return Comparison(left, sign, end, f"{left} {sign} {shown(end)}")
 
 
@@ -258,6 +287,11 @@ class Comparison(Limit):
     sign: Literal["<=", ">=", "=="]
     end: Fraction | Now
     text: str
+
+    @property
+    def subject(self) -> Expression | None:
+        """What is compared, if it costs something."""
+        return self.expression if self.expression.costs else None
 
     def resolve(self, view: View) -> list[Restriction]:
         """One bound."""

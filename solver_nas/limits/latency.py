@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from solver_nas.bounds import Curve, Term
-from solver_nas.errors import RequestError
+from solver_nas.errors import GraphError, RequestError
+from solver_nas.frontend import Model
 from solver_nas.graph import Port
 from solver_nas.limits.expression import Atom, Expression
 from solver_nas.limits.view import Of, View, titled
@@ -19,12 +21,14 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from solver_nas.bounds import Measured
-    from solver_nas.frontend import Model
     from solver_nas.labels import IntArray
     from solver_nas.utility import FloatArray
 
 #: Seconds for a vertex: called with its name, its numbers of input neurons by slot, and of output neurons.
 Latency = Callable[[str, tuple[int, ...], int], float]
+
+
+_LONGEST = 1e100  # seconds; sums and products of times stay finite
 
 
 class Grid:
@@ -46,7 +50,7 @@ class Grid:
             RequestError: sizes that do not ascend, gaps (NaN), or times that fall where a size grows.
         """
         self.inputs, self.outputs = _axis(inputs, f"{name}: inputs"), _axis(outputs, f"{name}: outputs")
-        table = np.asarray(seconds, np.float64)
+        table = _table(seconds, name)
         if table.shape != (len(self.inputs), len(self.outputs)):
             raise RequestError(
                 f"{name}: seconds have shape {table.shape}, the sizes ask for {(len(self.inputs), len(self.outputs))}"
@@ -68,8 +72,14 @@ class Grid:
     @classmethod
     def smoothed(cls, inputs: ArrayLike, outputs: ArrayLike, seconds: ArrayLike, name: str = "latency") -> Grid:
         """From measured times with noise: every time is at least that of smaller sizes."""
-        table = np.maximum.accumulate(np.maximum.accumulate(np.asarray(seconds, np.float64), axis=0), axis=1)
-        return cls(inputs, outputs, table, name)
+        table = _table(seconds, name)
+        if table.ndim != len(("inputs", "outputs")):
+            raise RequestError(f"{name}: seconds have a row for every number of inputs, got shape {table.shape}")
+        return cls(inputs, outputs, np.maximum.accumulate(np.maximum.accumulate(table, axis=0), axis=1), name)
+
+    def __repr__(self) -> str:
+        """Its sizes."""
+        return f"Grid(inputs={self.inputs.tolist()}, outputs={self.outputs.tolist()})"
 
     def __call__(self, *sizes: IntArray) -> FloatArray:
         """Seconds at numbers of inputs and of outputs (arrays that are broadcast).
@@ -85,12 +95,29 @@ class Grid:
         return np.maximum(low * (1 - share) + high * share, 0.0)
 
 
+def _table(seconds: ArrayLike, name: str) -> FloatArray:
+    try:
+        found = np.asarray(seconds)
+        if np.iscomplexobj(found):
+            raise TypeError("complex")
+        table = found.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RequestError(f"{name}: seconds are a table of numbers, got {seconds!r}") from error
+    if (np.abs(table[np.isfinite(table)]) > _LONGEST).any():
+        raise RequestError(f"{name}: a time of more than {_LONGEST:g} seconds")
+    return table
+
+
 def _axis(values: ArrayLike, name: str) -> IntArray:
-    sizes = np.atleast_1d(np.asarray(values))
+    try:
+        sizes = np.atleast_1d(np.asarray(values))
+    except ValueError as error:
+        raise RequestError(f"{name} are whole numbers in a row, got {values!r}") from error
     if sizes.ndim != 1 or not len(sizes) or not np.issubdtype(sizes.dtype, np.integer):
         raise RequestError(f"{name} are whole numbers in a row, got {values!r}")
-    if (sizes < 0).any() or (np.diff(sizes) <= 0).any():
-        raise RequestError(f"{name} ascend from 0 on, got {sizes.tolist()}")
+    found: list[int] = sizes.tolist()
+    if any(one >= other for one, other in pairwise([-1, *found, 2**63])):
+        raise RequestError(f"{name} ascend from 0 on, got {found}")
     return sizes.astype(np.int64)
 
 
@@ -114,6 +141,8 @@ class LatencyTable:
 
     def __init__(self, grids: Mapping[str, Grid]) -> None:
         """Take a grid for every vertex that takes time."""
+        if not isinstance(grids, Mapping):
+            raise RequestError(f"a latency table is made from vertex name -> Grid, got {grids!r}")
         for name, grid in grids.items():
             if not isinstance(grid, Grid):
                 raise RequestError(f"a latency table has a Grid for every vertex, got {grid!r} for {name!r}")
@@ -134,6 +163,8 @@ class _Time(Atom):
 
     def measure(self, view: View) -> tuple[tuple[Term, ...], tuple[Curve, ...]]:
         """A curve for every vertex."""
+        if self.model is not view.model:
+            raise GraphError("latency is a cost of another network than the one that changes")
         names = view.chosen(self.of, "latency")
         origin = {inside: outside for outside, inside in view.names.items()}
         found = []
@@ -173,7 +204,7 @@ def _vectorised(function: Latency, name: str) -> Measured:
         if sizes not in known:
             seconds = function(name, sizes[:-1], sizes[-1])
             number = isinstance(seconds, int | float | np.integer | np.floating)
-            if not (number and 0 <= seconds < np.inf):
+            if not (number and 0 <= seconds <= _LONGEST):
                 raise RequestError(f"latency of {name!r} at {sizes}: expected seconds from 0 on, got {seconds!r}")
             known[sizes] = float(seconds)
         return known[sizes]
@@ -195,6 +226,8 @@ def latency(model: Model, table: LatencyTable | Latency, of: Of = None) -> Expre
             `(name, input neurons by slot, output neurons) -> seconds`, which never falls where a size grows.
         of: only those of these vertices; as for `minimum`.
     """
+    if not isinstance(model, Model):
+        raise RequestError(f"latency takes a network, got {model!r}")
     if not isinstance(table, LatencyTable) and not callable(table):
         raise RequestError(f"latency takes a LatencyTable or a function of name, inputs and outputs, got {table!r}")
     return Expression([(Fraction(1), _Time(model, table, of))])

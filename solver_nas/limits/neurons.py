@@ -10,9 +10,9 @@ import numpy as np
 
 from solver_nas.bounds import Forced, Frozen
 from solver_nas.errors import RequestError
-from solver_nas.frontend import Handle, owner
+from solver_nas.frontend import Handle, Model, owner
 from solver_nas.graph import Port
-from solver_nas.limits.view import Limit, Of, View
+from solver_nas.limits.view import Limit, Of, View, titled
 from solver_nas.requests import is_whole
 
 if TYPE_CHECKING:
@@ -68,11 +68,12 @@ class _Frozen(Limit):
 
     of: Of
     what: tuple[str, ...]
+    text: str = ""
 
     def resolve(self, view: View) -> list[Restriction]:
         """Labels that stay, and get no company."""
         found: list[Restriction] = []
-        for name in view.chosen(self.of, str(self)):
+        for name in view.chosen(self.of, f"freeze({', '.join(self.what)})"):
             vertex, tensors = view.graph.vertex(name), view.labels.tensors
             blocks: list[Block] = []
             if "outputs" in self.what:
@@ -85,12 +86,13 @@ class _Frozen(Limit):
                 levels += [level for use in uses for level in use.levels]
             labels = [level["label"].reshape(-1) for level in levels]
             if labels:
-                found.append(Frozen(f"{self} (vertex {name!r})", np.unique(np.concatenate(labels))))
+                said = self.text or f"freeze({', '.join(self.what)})"
+                found.append(Frozen(f"{said} (vertex {name!r})", np.unique(np.concatenate(labels))))
         return found
 
     def __str__(self) -> str:
         """As it is written."""
-        return f"freeze({', '.join(self.what)})"
+        return self.text or titled(f"freeze({', '.join(self.what)})", self.of)
 
 
 def freeze(of: Of, what: str | Iterable[str] = "outputs") -> Limit:
@@ -105,3 +107,9 @@ def freeze(of: Of, what: str | Iterable[str] = "outputs") -> Limit:
     if unknown or not wanted:
         raise RequestError(f"freeze takes 'outputs', 'inputs' or 'parameters', got {what!r}")
     return _Frozen(of, wanted)
+
+
+def held_outputs(model: Model) -> Limit:
+    """What a network returns stays, as verbs have it by default."""
+    returned = [model.handle(port.vertex) for port in model.graph.returned]
+    return _Frozen(returned, ("outputs",), "keep_outputs=True, the default")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
@@ -13,11 +13,14 @@ from solver_nas.frontend import Handle, owner
 from solver_nas.graph import Port
 from solver_nas.labels import Volume
 from solver_nas.limits.expression import Axis, Expression, number
-from solver_nas.limits.view import Limit, Of, View
+from solver_nas.limits.view import Limit, Of, View, titled
 from solver_nas.requests import is_whole
 
 if TYPE_CHECKING:
     from solver_nas.bounds import Restriction
+
+
+_MOST = 100_000_000  # neurons of one vertex that anybody can ask for
 
 
 class Sizes:
@@ -53,23 +56,27 @@ class _Each(Limit):
     of: Of
     counted: Counted
     ends: Callable[[int], tuple[Fraction | None, Fraction | None]]
-    everything: bool = False
+    told: Callable[[int], tuple[Fraction, Fraction]] = lambda _: (Fraction(0), Fraction(1))
+    returned: bool = True
 
     def resolve(self, view: View) -> list[Restriction]:
         """A bound each."""
-        names = view.sources() if self.of is None and not self.everything else view.chosen(self.of, self.text)
+        names = view.chosen(self.of, self.text) if self.of is not None else view.sources()
+        if self.of is None and not self.returned:
+            names = view.inner(names)
         found: list[Restriction] = []
         for name in names:
             labels = view.labels.tensors[Port(name)].neurons["label"]
             if len(labels):
-                low, high = self.ends(view.size_before(name))
+                before = view.size_before(name)
+                low, high = self.ends(before)
                 term = Term(Fraction(1), Volume(name, 1, (labels,)), self.counted)
-                found.append(Bound(f"{self.text} (vertex {name!r})", (term,), low, high, family=self.text))
+                found.append(Bound(f"{self.text} (vertex {name!r})", (term,), low, high, told=self.told(before)))
         return found
 
     def __str__(self) -> str:
         """As it is written."""
-        return self.text
+        return titled(self.text, self.of)
 
 
 def minimum(size: int, of: Of = None) -> Limit:
@@ -77,10 +84,11 @@ def minimum(size: int, of: Of = None) -> Limit:
 
     Args:
         size: how many.
-        of: which vertices: a handle, a pattern of names, or several of these; by default all that make neurons.
+        of: which vertices: a handle, a pattern of names, or several of these; by default all that make neurons, but for
+            what the network returns.
     """
     least = Fraction(_size(size, "minimum"))
-    return _Each(f"minimum({size})", of, Counted.ALL, lambda _: (least, None))
+    return _Each(f"minimum({size})", of, Counted.ALL, lambda _: (least, None), returned=False)
 
 
 def maximum(size: int, of: Of = None) -> Limit:
@@ -91,7 +99,7 @@ def maximum(size: int, of: Of = None) -> Limit:
 
 def fixed(of: Of) -> Limit:
     """Every one of these vertices keeps its size; which neurons it has is free. `of` as for `minimum`."""
-    return _Each("fixed", of, Counted.ALL, lambda size: (Fraction(size), Fraction(size)), everything=True)
+    return _Each("fixed", of, Counted.ALL, lambda size: (Fraction(size), Fraction(size)))
 
 
 def removed_at_most(fraction: float, of: Of = None) -> Limit:
@@ -104,7 +112,18 @@ def removed_at_most(fraction: float, of: Of = None) -> Limit:
     share = number(fraction, "removed_at_most")
     if not 0 <= share <= 1:
         raise RequestError(f"removed_at_most takes a fraction between 0 and 1, got {fraction!r}")
-    return _Each(f"removed_at_most({fraction})", of, Counted.KEPT, lambda size: (size - size * share, None))
+    return _Each(
+        f"removed_at_most({fraction})",
+        of,
+        Counted.KEPT,
+        lambda size: (size - size * share, None),
+        lambda size: (Fraction(1), Fraction(-1, size)),
+    )
+
+
+def kept_whole(text: str) -> Limit:
+    """Every vertex keeps all of its neurons, what the network returns as well; said in these words."""
+    return _Each(text, None, Counted.KEPT, lambda size: (Fraction(size), None))
 
 
 def inserted_at_most(count: int, of: Of = None) -> Limit:
@@ -115,13 +134,16 @@ def inserted_at_most(count: int, of: Of = None) -> Limit:
 
 
 def _size(value: object, title: str) -> int:
-    if not is_whole(value) or value < 1:
-        raise RequestError(f"{title} takes a positive number of neurons, got {value!r}")
+    if not is_whole(value) or not 1 <= value <= _MOST:
+        raise RequestError(f"{title} takes a positive number of neurons, up to {_MOST:,}, got {value!r}")
     return int(value)
 
 
-def equal(*vertices: Handle) -> list[Limit]:
-    """These vertices have equally many output neurons."""
+def equal(*handles: Handle | Iterable[Handle]) -> list[Limit]:
+    """These vertices have equally many output neurons: `equal(a, b)`, `equal(net.find("*.conv1"))`."""
+    if any(isinstance(one, str) for one in handles):
+        raise RequestError(f"equal takes vertices, as in equal(*net.find('*.conv1')), got {handles!r}")
+    vertices = [vertex for one in handles for vertex in (one if isinstance(one, Iterable) else [one])]
     if len(vertices) < 2:
         raise RequestError("equal takes at least two vertices")
     return [sizes[vertices[0]] == sizes[other] for other in vertices[1:]]
@@ -137,23 +159,22 @@ class _Multiple(Limit):
 
     def resolve(self, view: View) -> list[Restriction]:
         """A lattice for every vertex that can change."""
-        names = view.sources() if self.of is None else view.chosen(self.of, str(self))
-        if self.of is None:
-            # What the network returns is for its reader to say.
-            returned = {port.vertex for port in view.graph.returned}
-            names = [name for name in names if name not in returned]
+        names = view.sources() if self.of is None else view.chosen(self.of, f"multiple_of({self.step})")
+        names = view.inner(names) if self.of is None else names
         found: list[Restriction] = []
         for name in names:
             labels = view.labels.tensors[Port(name)].neurons["label"]
             if len(labels):
                 before = view.size_before(name)
                 also = frozenset({before} if self.small == "keep" and before < self.step else ())
-                found.append(Lattice(f"{self} (vertex {name!r})", labels, self.step, also, self.of is None))
+                found.append(
+                    Lattice(f"multiple_of({self.step}) (vertex {name!r})", labels, self.step, also, self.of is None)
+                )
         return found
 
     def __str__(self) -> str:
         """As it is written."""
-        return f"multiple_of({self.step})"
+        return titled(f"multiple_of({self.step})", self.of)
 
 
 def multiple_of(step: int, of: Of = None, *, small: Literal["keep", "grow"] = "keep") -> Limit:

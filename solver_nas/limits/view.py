@@ -31,8 +31,7 @@ def titled(title: str, of: Of) -> str:
     """What a limit is called that speaks of some vertices."""
     if of is None:
         return title
-    many = not isinstance(of, str | Handle) and isinstance(of, Iterable)
-    some = list(of) if many and not isinstance(of, str | Handle) else [of]
+    some = list(of) if isinstance(of, list | tuple) else [of]
     said = [f"{one.name}" if isinstance(one, Handle) else f"{one}" for one in some[:_SAID]]
     return f"{title} of {', '.join([*said, '...'] if len(some) > _SAID else said)}"
 
@@ -112,6 +111,11 @@ class View(NamedTuple):
             raise RequestError(f"{title} names no vertex")
         return list(dict.fromkeys(names))
 
+    def inner(self, names: Iterable[str]) -> list[str]:
+        """Those of these vertices that the network does not return: their sizes are for its reader to say."""
+        returned = {port.vertex for port in self.graph.returned}
+        return [name for name in names if name not in returned]
+
     def sources(self) -> list[str]:
         """Vertices whose output neurons are made by an array of theirs, and can change."""
         found = []
@@ -130,6 +134,11 @@ class Limit(ABC):
 
     #: Whether it speaks of neurons by their places before the change, and cannot be looked up after it.
     of_old_neurons = False
+
+    @property
+    def subject(self) -> Any:
+        """What it limits that a plan can say the amount of: a cost, or nothing."""
+        return None
 
     @abstractmethod
     def resolve(self, view: View) -> list[Restriction]:

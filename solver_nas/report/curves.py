@@ -31,13 +31,15 @@ def trade_off_curve(curve: TradeOff, path: str | PathLike[str]) -> None:
         from matplotlib.ticker import PercentFormatter
     except ModuleNotFoundError as error:
         raise ExtraError("pictures need matplotlib: pip install 'solver_nas[demo]'") from error
-    budgets = [point.budget / curve.present for point in curve.points]
+    budgets = [point.cost / (curve.present or 1.0) for point in curve.points]
     kept, bound = [point.kept for point in curve.points], [point.bound for point in curve.points]
     figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
     axes = figure.subplots()
-    axes.fill_between(budgets, kept, bound, color="C1", alpha=0.4, linewidth=0, label="not proven")
+    axes.fill_between(
+        budgets, kept, bound, color="C1", alpha=0.4, linewidth=0, label="between kept and the proven bound"
+    )
     axes.plot(budgets, kept, color="C0", marker="o", markersize=3, label="kept")
-    axes.axvline(curve.smallest / curve.present, color="0.5", linestyle=":", label="smallest possible")
+    axes.axvline(curve.smallest / (curve.present or 1.0), color="0.5", linestyle=":", label="smallest possible")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel(f"{curve.title} (100 % = {curve.present:,.6g})")

@@ -13,6 +13,8 @@ from solver_nas.solve.rectangular import reachable_sizes, solve_rectangular
 from solver_nas.solve.solution import Certificate, Counts, Selection, Status, kept_utility, promised_utility, select
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from solver_nas.bounds import Bound
     from solver_nas.problem import Problem, Wish
 
@@ -104,7 +106,7 @@ def feasible(problem: Problem, *, time_limit: float = TIME_LIMIT, seed: int = 0)
     return Status.OPTIMAL
 
 
-def extreme(problem: Problem, bound: Bound, *, time_limit: float = TIME_LIMIT, seed: int = 0) -> float | None:
+def extreme(problem: Problem, bound: Bound, *, time_limit: float = TIME_LIMIT, seed: int = 0) -> Fraction | None:
     """The least (or, of a lower bound, the largest) amount that is possible without this bound, all else being kept.
 
     Returns:

@@ -297,7 +297,7 @@ def solvable(part: Part, deadline: float, seed: int) -> Status:
         return Status.UNKNOWN
 
 
-def extreme_amount(part: Part, budget: Budget, deadline: float, seed: int) -> float | None:
+def extreme_amount(part: Part, budget: Budget, deadline: float, seed: int) -> Fraction | None:
     """The least amount of a budget that is not among the part's (or the largest, if it has a lower end).
 
     Returns:
@@ -315,4 +315,4 @@ def extreme_amount(part: Part, budget: Budget, deadline: float, seed: int) -> fl
     search = Search(counts, deadline, seed)
     if search.run() is not Status.OPTIMAL:
         return None
-    return float(Fraction(round(search.solver.objective_value)) / scale + budget.constant)
+    return Fraction(round(search.solver.objective_value)) / scale + budget.constant

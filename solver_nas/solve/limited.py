@@ -36,6 +36,7 @@ _SMALL = 26.0  # bits of a part that is searched completely at first
 _FIRST_SEARCH = 1.0  # seconds for that, at most
 _NEARBY = (2, 5, 12, 40)  # counts on either side of the relaxation's that are searched for a first solution
 _LEAST_SEARCH = 0.5  # seconds
+_TURNS = (0.02, 0.1, 0.5)  # of the time that is left: how long one of several ways is tried
 _MARGIN = 4  # prices are asked for a smaller gap than what is good enough: search is slower than they are
 _ROUNDING = 1e-11  # relative to a bound: what float64 leaves of long sums
 
@@ -144,28 +145,40 @@ def _living(part: Part, field: Field, best: _Best, search: Search, deadline: flo
     bound, method = priced.bound, priced.method
     if priced.point is not None:
         _try(best, field, priced.point)
+    if best.is_enough(bound):
+        return bound, method
     if not all(map(len, priced.open)):
         # Nothing is better than what is known.
         return best.worth, method
-    if best.counts is not None and not best.is_enough(bound) and priced.exact:
-        branching = Branching(landscape, priced, best.worth, best.gap, solves)
-        now = time.perf_counter()
-        bound = min(bound, branching.run(now + (deadline - now) / 2))
-        if branching.point is not None:
-            _try(best, field, branching.point)
-    if best.counts is not None and not best.is_enough(bound):
-        _around(best, search, bound, time.perf_counter() / 2 + deadline / 2)
-    if best.is_enough(bound):
-        return bound, method
+    branching = Branching(landscape, priced, best.worth, best.gap, solves) if priced.exact else None
     until = deadline if not field.assumed else time.perf_counter() / 4 + 3 * deadline / 4
-    found = search(_windows(part, field, priced.open), best.counts, until)
-    if found.status is Status.INFEASIBLE:
-        return min(bound, best.worth), method
-    if found.status in (Status.OPTIMAL, Status.FEASIBLE):
-        best.offer(found)
-        ceiling = best.worth if found.status is Status.OPTIMAL else best.worth + found.slack
-        bound = min(bound, max(ceiling, best.worth))
+    # What one of them hardly ever ends, the other one does at once: turn by turn, each longer than the one before.
+    for part_of in _TURNS:
+        if branching is not None and best.counts is not None:
+            branching.known = max(branching.known, best.worth)
+            bound = min(bound, branching.run(_share(part_of, until)))
+            if branching.point is not None:
+                _try(best, field, branching.point)
+        if best.counts is not None and not best.is_enough(bound):
+            _around(best, search, bound, _share(part_of, until))
+        if best.is_enough(bound):
+            break
+        found = search(_windows(part, field, priced.open), best.counts, _share(2 * part_of, until))
+        if found.status is Status.INFEASIBLE:
+            return min(bound, best.worth), method
+        if found.status in (Status.OPTIMAL, Status.FEASIBLE):
+            best.offer(found)
+            ceiling = best.worth if found.status is Status.OPTIMAL else best.worth + found.slack
+            bound = min(bound, max(ceiling, best.worth))
+        if best.is_enough(bound):
+            break
     return bound, method
+
+
+def _share(part_of: float, deadline: float) -> float:
+    """When a part of the time that is left is over."""
+    now = time.perf_counter()
+    return now + min(part_of, 1.0) * max(deadline - now, 0.0)
 
 
 def _try(best: _Best, field: Field, point: Point) -> None:

@@ -371,7 +371,7 @@ def test_a_pattern_of_names() -> None:
 def test_memory_in_another_dtype() -> None:
     net = ZOO["batch norm"].build(0)
     costs = count(net)
-    assert weight_memory(net, "float16").value == 2 * (costs.params + costs.buffers)
+    assert weight_memory(net, dtype="float16").value == 2 * (costs.params + costs.buffers)
     assert activation_memory(net, dtype=np.int8).value == costs.activation_bytes // 8
 
 

@@ -310,17 +310,17 @@ def test_a_plan_for_named_neurons_can_be_checked(limit: Callable[..., Limit]) ->
         ('activation_memory(net) <= "much"', r"expected a number, got 'much'"),
         ('"2" * params(net)', r"expected a number, got '2'"),
         ("params(net) <= now + sizes[a]", r"now: expected a number, got sizes\[a\]"),
-        ("minimum(-1)", r"minimum takes a positive number of neurons, got -1"),
-        ("minimum(0)", r"minimum takes a positive number of neurons, got 0"),
-        ("minimum(2.5)", r"minimum takes a positive number of neurons, got 2.5"),
-        ("minimum(NAN)", r"minimum takes a positive number of neurons, got nan"),
-        ("minimum(True)", r"minimum takes a positive number of neurons, got True"),
-        ("maximum(0)", r"maximum takes a positive number of neurons, got 0"),
-        ("maximum(INF)", r"maximum takes a positive number of neurons, got inf"),
-        ("multiple_of(-8)", r"multiple_of takes a positive number of neurons, got -8"),
-        ("multiple_of(0)", r"multiple_of takes a positive number of neurons, got 0"),
-        ("multiple_of(8.0)", r"multiple_of takes a positive number of neurons, got 8.0"),
-        ('multiple_of("8")', r"multiple_of takes a positive number of neurons, got '8'"),
+        ("minimum(-1)", r"minimum takes a positive number of neurons, up to 100,000,000, got -1"),
+        ("minimum(0)", r"minimum takes a positive number of neurons, up to 100,000,000, got 0"),
+        ("minimum(2.5)", r"minimum takes a positive number of neurons, up to 100,000,000, got 2.5"),
+        ("minimum(NAN)", r"minimum takes a positive number of neurons, up to 100,000,000, got nan"),
+        ("minimum(True)", r"minimum takes a positive number of neurons, up to 100,000,000, got True"),
+        ("maximum(0)", r"maximum takes a positive number of neurons, up to 100,000,000, got 0"),
+        ("maximum(INF)", r"maximum takes a positive number of neurons, up to 100,000,000, got inf"),
+        ("multiple_of(-8)", r"multiple_of takes a positive number of neurons, up to 100,000,000, got -8"),
+        ("multiple_of(0)", r"multiple_of takes a positive number of neurons, up to 100,000,000, got 0"),
+        ("multiple_of(8.0)", r"multiple_of takes a positive number of neurons, up to 100,000,000, got 8.0"),
+        ('multiple_of("8")', r"multiple_of takes a positive number of neurons, up to 100,000,000, got '8'"),
         ("removed_at_most(-0.1)", r"removed_at_most takes a fraction between 0 and 1, got -0.1"),
         ("removed_at_most(1.5)", r"removed_at_most takes a fraction between 0 and 1, got 1.5"),
         ("removed_at_most(30)", r"removed_at_most takes a fraction between 0 and 1, got 30"),
@@ -497,12 +497,14 @@ def test_two_networks_in_one_limit(net: Network) -> None:
 
 
 def test_what_is_no_vertex_and_no_network(net: Network) -> None:
-    for text in ("sizes['a']", "keep('a', [0])", "drop('a', [0])", "equal('a', 'b')"):
+    for text in ("sizes['a']", "keep('a', [0])", "drop('a', [0])"):
         with pytest.raises(GraphError, match=r"expected a vertex such as net\['hidden'\], got 'a'"):
             written(text, net)
     for cost in ("params", "macs", "flops", "weight_memory", "activation_memory"):
         with pytest.raises(RequestError, match=r"takes a network, got"):
             written(f"{cost}(a)", net)
+    with pytest.raises(RequestError, match=r"equal takes vertices, as in equal\(\*net.find"):
+        written("equal('a', 'b')", net)
     with pytest.raises(RequestError, match="equal takes at least two vertices"):
         equal(net["a"])
 
@@ -569,7 +571,7 @@ def test_sizes_that_are_not_known(images: Network, cost: Callable[..., Any]) -> 
         ((8, 8), r"input 'image' has shape \(3, None, None\), got \(8, 8\)"),
         ((1, 3, 8, 8), r"input 'image' has shape \(3, None, None\), got \(1, 3, 8, 8\)"),
         ((), r"input 'image' has shape \(3, None, None\), got \(\)"),
-        ("abc", r"input 'image' has shape \(3, None, None\), got"),
+        ("abc", r"got 'abc'; for some of the vertices, write of='abc'"),
         ({"img": (3, 8, 8)}, r"there is no input 'img'; the inputs are \['image'\]"),
         ({"conv": (3, 8, 8)}, r"there is no input 'conv'; the inputs are \['image'\]"),
         ({"image": (4, 8, 8)}, r"input 'image' has shape \(3, None, None\), got \(4, 8, 8\)"),
@@ -647,7 +649,7 @@ def test_limits_read_as_they_are_written(net: Network) -> None:
     a, b = net["a"], net["b"]
     texts = {
         "params <= 0.5 * now": params(net) <= 0.5 * now,
-        "sizes[a] >= now + -8": sizes[a] >= now - 8,
+        "sizes[a] >= now - 8": sizes[a] >= now - 8,
         "sizes[a] + 2 * sizes[b] <= 300": sizes[a] + 2 * sizes[b] <= 300,
         "sizes[a] == 2 * sizes[b]": sizes[a] == 2 * sizes[b],
         "kept[a] >= 0.9 * now": kept[a] >= 0.9 * now,
@@ -657,7 +659,10 @@ def test_limits_read_as_they_are_written(net: Network) -> None:
         "multiple_of(8)": multiple_of(8),
         "removed_at_most(0.3)": removed_at_most(0.3),
         "keep(a, [0, 2])": keep(a, [0, 2]),
-        "freeze(outputs, inputs)": freeze(a, ["outputs", "inputs"]),
+        "sizes[a] - sizes[b] <= -3": sizes[a] - sizes[b] <= -3,
+        "minimum(2) of a, b": minimum(2, [a, b]),
+        "params of a* <= 9": params(net, "a*") <= 9,
+        "freeze(outputs, inputs) of a": freeze(a, ["outputs", "inputs"]),
     }
     for text, limit in texts.items():
         assert repr(limit) == text
