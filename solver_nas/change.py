@@ -185,9 +185,13 @@ class Plan:
         labels = label(before, memory=self.blueprint.memory)
         past = View(self.model, before, labels, {name: name for name in before.order}, (before, labels))
         return [
-            f"{subject}: {subject.value_at(past):,.6g} -> {self.cost(subject):,.6g}   ({text})"
+            f"{subject}: {_told(subject.value_at(past))} -> {_told(self.cost(subject))}   ({text})"
             for text, subject in limited.items()
         ]
+
+
+def _told(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.6g}"
 
 
 def check_objective(

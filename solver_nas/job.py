@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from solver_nas.classes import classify, loose_joints
-from solver_nas.errors import ImpossibleError, TimeLimitError
+from solver_nas.errors import ImpossibleError, RequestError, TimeLimitError
 from solver_nas.labels import Reason, Tie
 from solver_nas.order import DisorderError
 from solver_nas.plan import draw
@@ -62,8 +62,8 @@ class Job:
                 self.notes.append(f"{note}, since their order would not fit otherwise ({disorder})")
                 return made
         raise ImpossibleError(
-            f"no order of the neurons was found that fits: {disorder} (others that are worth less were not tried; "
-            f"other sizes may be possible)"
+            f"no order of the neurons fits: {disorder} (only the best selections were tried; others, or other sizes, "
+            f"may be possible)"
         ) from disorder
 
     def possible(self, targets: Sequence[Target]) -> bool:
@@ -106,6 +106,8 @@ class Job:
         clock.append(time.perf_counter())
         if counts.status is Status.INFEASIBLE:
             return None
+        if counts.status is Status.UNKNOWN and counts.method:
+            raise RequestError(counts.method)
         if counts.status is Status.UNKNOWN:
             raise TimeLimitError(f"no solution was found within {self.time_limit} s; give it more time")
         seconds = dict(zip(("pose", "solve"), np.diff(clock).tolist(), strict=True))

@@ -178,8 +178,8 @@ def _best(
     """The best counts inside windows, given how far relaxed wishes may miss."""
     try:
         counts = CountModel(part, windows)
-    except TableError:
-        return Counts(Status.UNKNOWN)
+    except TableError as error:
+        return Counts(Status.UNKNOWN, method=str(error))
     search = Search(counts, deadline, seed, start)
     if counts.distance:
         counts.model.add(counts.cost <= missed.cost)

@@ -95,7 +95,8 @@ def solve_limited(
     try:
         field = survey(part, _useful_new(part))
     except TooComplexError:
-        return replace(search(None, None, deadline), method="complete search")
+        found = search(None, None, deadline)
+        return found if found.status is Status.UNKNOWN else replace(found, method="complete search")
     if not field.choices or any(len(choice.gain) == 0 for choice in field.choices):
         # A limit on one size alone leaves nothing; that is for the search to prove.
         return search(None, None, deadline)

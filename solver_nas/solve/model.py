@@ -167,7 +167,11 @@ class CountModel:
         spans = [self.span(size) for size in gauge.sizes]
         points = math.prod(high - low + 1 for low, high in spans)
         if points > _MOST_POINTS:
-            raise TableError(points)
+            raise TableError(
+                f"a measured cost depends on {len(spans)} sizes at once, with {points:,} combinations, and more than "
+                f"{_MOST_POINTS:,} cannot be searched; give a LatencyTable, which takes all inputs of a vertex "
+                f"together, or leave the vertex out with of="
+            )
         axes = np.meshgrid(*(np.arange(low, high + 1) for low, high in spans), indexing="ij")
         costs = np.asarray(gauge.function(*axes), np.float64) * scale
         whole = np.rint(costs).astype(np.int64).reshape(-1)

@@ -388,6 +388,10 @@ class Drawer:
             return [fixed(said)], [self.size(i, self.before[i], self.before[i]) for i in places]
         if chance(self.rng, 0.5):
             least = int(self.rng.integers(1, 4))
+            if said is None:
+                # What the network returns is meant by those alone who name it.
+                returned = {port.vertex for port in self.net.graph.returned}
+                places = tuple(place for place in places if self.made[place].name not in returned)
             return [minimum(least, said)], [self.size(i, least, None) for i in places]
         most = int(self.rng.integers(1, 5))
         return [maximum(most, said)], [self.size(i, None, most) for i in places]

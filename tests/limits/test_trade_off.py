@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from solver_nas import Network, grow, measure_latency, nn, shrink, trade_off
+from solver_nas import Network, concat, grow, measure_latency, nn, shrink, trade_off
 from solver_nas.errors import GraphError, ImpossibleError, RequestError
 from solver_nas.limits import (
     Grid,
@@ -205,3 +205,13 @@ def test_sizes_that_are_not_known_are_not_timed() -> None:
     with pytest.raises(RequestError, match=r"measure_latency\(net, \(3, 224, 224\)\)"):
         measure_latency(images)
     assert measure_latency(images, (3, 8, 8), points=2).grids["conv"].seconds.max() > 0
+
+
+def test_a_cost_of_too_many_sizes_says_what_to_do() -> None:
+    net = Network(seed=0)
+    x = net.input("in", 8)
+    wide = [nn.dense(x, 64, name=f"wide{place}") for place in range(3)]
+    net.output(nn.dense(concat(wide, name="all"), 4, name="out"))
+    with pytest.raises(RequestError, match=r"depends on 4 sizes at once.*give a LatencyTable"):
+        shrink(net, [latency(net, tiles) <= 0.5 * now])
+    assert shrink(net, [latency(net, tiles, of="wide*") <= 0.5 * now])

@@ -144,7 +144,7 @@ def test_numbers_that_are_too_large() -> None:
     net = small()
     with pytest.raises(RequestError, match="is more than 10,000,000 neurons"):
         delta_nout(net["a"], 10**9)
-    with pytest.raises(UtilityError, match="together are not a finite number"):
+    with pytest.raises(UtilityError, match=r"together are more than 1e\+150"):
         delta_nout(net["a"], -1, utility=lambda v: np.full(v.nout, 1.7e308))
     with pytest.raises(UtilityError, match="neither a number nor a vector"):
         delta_nout(net["a"], -1, utility=lambda v: [10**400] * v.nout)

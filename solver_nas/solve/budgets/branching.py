@@ -38,11 +38,13 @@ class _Node(NamedTuple):
         bound: nothing in it is worth more.
         states: of every choice, ascending.
         prices: at which that was found.
+        seen: what was best at one price or another, shape (points, choices).
     """
 
     bound: float
     states: tuple[IntArray, ...]
     prices: FloatArray
+    seen: IntArray
 
 
 class Branching:
@@ -66,7 +68,7 @@ class Branching:
         self.point: Point | None = None
         self._ticket = itertools.count()
         self._heap: list[tuple[float, int, _Node]] = []
-        self._push(_Node(priced.bound, priced.open, priced.prices))
+        self._push(_Node(priced.bound, priced.open, priced.prices, np.zeros((0, len(priced.open)), np.int64)))
 
     @property
     def bound(self) -> float:
@@ -93,8 +95,8 @@ class Branching:
         heapq.heappush(self._heap, (-node.bound, next(self._ticket), node))
 
     def _halves(self, node: _Node) -> list[tuple[IntArray, ...]]:
-        """The states of the choice whose cost is least certain, in two; a single point as it is."""
-        spreads, costs = [], []
+        """The states of the choice about which prices cannot decide, in two; a single point as it is."""
+        spreads, costs, middles = [], [], []
         middle = self._landscape.features(np.array([states[len(states) // 2] for states in node.states]))
         slopes = node.prices @ self._landscape.slopes(middle)
         for place, (choice, states) in enumerate(zip(self._field.choices, node.states, strict=True)):
@@ -102,15 +104,18 @@ class Branching:
             for price, row in zip(node.prices, self._field.rows, strict=True):
                 if price and place in row.unary:
                     cost = cost + price * row.unary[place][states]
-            spread = max(float(np.ptp(cost)), float(np.ptp(choice.gain[states])))
-            spreads.append((len(states) > 1, spread))
+            among = cost[np.isin(states, node.seen[:, place])]
+            apart = float(np.ptp(among)) if len(among) else 0.0
+            spreads.append((len(states) > 1, apart, float(np.ptp(cost)) + float(np.ptp(choice.gain[states]))))
             costs.append(cost)
+            middles.append(float(among.min() + among.max()) / 2 if apart else np.inf)
         place = max(range(len(spreads)), key=lambda one: spreads[one])
         states = node.states[place]
         if len(states) < 2:
             return [node.states]
         order = states[np.argsort(costs[place], kind="stable")]
-        half = len(order) // 2
+        half = int((costs[place] <= middles[place]).sum())
+        half = half if half < len(order) else len(order) // 2
         return [
             (*node.states[:place], np.sort(part), *node.states[place + 1 :]) for part in (order[:half], order[half:])
         ]
@@ -122,6 +127,7 @@ class Branching:
         centre = np.array([int(choice.gain.argmax()) for choice in field.choices], np.int64)
         best, prices, at = parent.bound, parent.prices, parent.prices
         remaining = [np.arange(len(one)) for one in states]
+        seen = []
         for _ in range(_STEPS):
             centre = settle(landscape, centre, prices)
             found = Cells(field, prices, centre).bound(self.known, self._gap * abs(self.known) / 4, deadline)
@@ -129,6 +135,7 @@ class Branching:
             if not all(map(len, remaining)):
                 return None
             point = landscape.point(found.best, prices)
+            seen.append([int(one[state]) for one, state in zip(states, found.best, strict=True)])
             self._offer(landscape, point, states, deadline)
             if found.bound < best:
                 best, at = found.bound, prices
@@ -147,7 +154,8 @@ class Branching:
                 landscape, landscape.point(np.array([int(one[0]) for one in remaining]), prices), states, deadline
             )
             return None
-        return _Node(best, tuple(one[keep] for one, keep in zip(states, remaining, strict=True)), at)
+        open_states = tuple(one[keep] for one, keep in zip(states, remaining, strict=True))
+        return _Node(best, open_states, at, np.array(seen, np.int64))
 
     def _outside(self, point: Point, states: Sequence[IntArray]) -> Point:
         """A point of some states as one of all of them."""
