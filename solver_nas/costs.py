@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from solver_nas.errors import RequestError
 from solver_nas.graph import Graph, Port
 from solver_nas.labels import Volume
-from solver_nas.requests import is_whole
+from solver_nas.requests import is_row, is_whole
 from solver_nas.rules import label, rule_of
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def shaped(graph: Graph, labels: Labels, shapes: Shapes | Sequence[Any] | None) 
     if shapes is None:
         return labels
     inputs = {vertex.name: vertex for vertex in graph.vertices if vertex.kind == "input"}
-    if not isinstance(shapes, Iterable):
+    if not is_row(shapes):
         raise RequestError(f"the shape of a sample is a row of sizes such as (3, 224, 224), got {shapes!r}")
     one = None if len(inputs) != 1 else dict.fromkeys(inputs, tuple(shapes))
     given = dict(shapes) if isinstance(shapes, Mapping) else one

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from solver_nas.solve import Certificate
 
 
+_LEAST_TIME = 0.2  # seconds
+
+
 class Job:
     """The solving of one request."""
 
@@ -34,6 +37,7 @@ class Job:
         self.ask, self.worth, self.time_limit, self.seed, self.most_new = ask, worth, time_limit, seed, most_new
         self.notes: list[str] = []
         self._free: Certificate | None = None
+        self._deadline = 0.0
 
     def draw(self, targets: Sequence[Target]) -> Blueprint | None:
         """The best blueprint, or `None` if the wishes contradict the relations between sizes.
@@ -42,7 +46,7 @@ class Job:
             ImpossibleError: the sizes fit, but no order of the neurons does.
         """
         labels = self.ask.labels
-        self._free = None
+        self._free, self._deadline = None, time.perf_counter() + self.time_limit
         try:
             return self._draw(labels, targets)
         except DisorderError as error:
@@ -102,7 +106,11 @@ class Job:
         )
         self.ask.check_unchanged()
         clock.append(time.perf_counter())
-        counts = solve(problem, time_limit=self.time_limit, seed=self.seed, gap=self.ask.gap)
+        # The time is for all tries together; one that begins late has a little nevertheless.
+        left = self.time_limit
+        if self._free is not None:
+            left = max(self._deadline - clock[-1], min(_LEAST_TIME, left))
+        counts = solve(problem, time_limit=left, seed=self.seed, gap=self.ask.gap)
         clock.append(time.perf_counter())
         if counts.status is Status.INFEASIBLE:
             return None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -53,6 +54,11 @@ def relaxed(*deltas: int | None, must_change: bool = False) -> Relaxed:
 def is_whole(value: object) -> TypeGuard[int]:
     """Whether a value is an integer of Python or NumPy, and no truth value."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def is_row(value: object) -> TypeGuard[Iterable[Any]]:
+    """Whether a value has members; a NumPy array without axes only looks so."""
+    return isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0
 
 
 def is_fraction(value: object) -> bool:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
 from solver_nas.errors import RequestError
@@ -134,7 +135,7 @@ def _attempt(
 
 def check_seconds(value: object) -> None:
     """A time limit is a positive number of seconds."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+    if isinstance(value, bool) or not isinstance(value, Real) or not float(value) > 0:
         raise RequestError(f"the time limit is a positive number of seconds, got {value!r}")
 
 

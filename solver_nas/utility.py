@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ Worth = Callable[["Port"], object]
 
 
 LARGEST = 1e150  # sums and squares of utilities stay finite
+_FINITE = f"utilities are finite numbers, up to {LARGEST:g}"
 
 
 def class_utility(labels: Labels, ports: Iterable[Port], class_of: IntArray, classes: int, worth: Worth) -> FloatArray:
@@ -72,21 +74,23 @@ def checked(value: object, size: int, vertex: str) -> FloatArray | None:
     """A utility as a vector; `None` if it is zero throughout."""
     try:
         # A copy: callers may well fill one buffer for all vertices.
-        vector = np.array(value, np.float64)
+        found: NDArray[Any] = np.array(value)
+        if found.dtype.kind == "c":
+            raise TypeError("complex")
+        vector = found.astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise UtilityError(f"vertex {vertex!r}: its utility is {value!r}, neither a number nor a vector") from error
+        said = reprlib.repr(value)
+        raise UtilityError(f"vertex {vertex!r}: its utility is {said}, neither a number nor a vector") from error
     if vector.ndim == 0:
-        if not np.isfinite(vector):
-            raise UtilityError(f"vertex {vertex!r}: its utility is {vector}; utilities are finite numbers")
+        if not np.abs(vector) <= LARGEST:
+            raise UtilityError(f"vertex {vertex!r}: its utility is {vector}; {_FINITE}")
         return np.full(size, vector) if vector else None
     if vector.shape != (size,):
         raise UtilityError(
             f"vertex {vertex!r}: its utility has shape {vector.shape}, it has {size} neurons; "
             f"return a vector of length v.nout or one number"
         )
-    bad = np.flatnonzero(~np.isfinite(vector))
+    bad = np.flatnonzero(~(np.abs(vector) <= LARGEST))
     if len(bad):
-        raise UtilityError(
-            f"vertex {vertex!r}: the utility of neuron {bad[0]} is {vector[bad[0]]}; utilities are finite numbers"
-        )
+        raise UtilityError(f"vertex {vertex!r}: the utility of neuron {bad[0]} is {vector[bad[0]]}; {_FINITE}")
     return vector

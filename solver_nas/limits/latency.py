@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Latency = Callable[[str, tuple[int, ...], int], float]
 
 
-_LONGEST = 1e100  # seconds; sums and products of times stay finite
+_SHORTEST, _LONGEST = 1e-100, 1e100  # seconds; sums and products of times stay finite
 
 
 class Grid:
@@ -103,8 +103,9 @@ def _table(seconds: ArrayLike, name: str) -> FloatArray:
         table = found.astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise RequestError(f"{name}: seconds are a table of numbers, got {seconds!r}") from error
-    if (np.abs(table[np.isfinite(table)]) > _LONGEST).any():
-        raise RequestError(f"{name}: a time of more than {_LONGEST:g} seconds")
+    known = table[np.isfinite(table) & (table > 0)]
+    if ((known > _LONGEST) | (known < _SHORTEST)).any():
+        raise RequestError(f"{name}: times are 0, or from {_SHORTEST:g} to {_LONGEST:g} seconds")
     return table
 
 
@@ -204,7 +205,7 @@ def _vectorised(function: Latency, name: str) -> Measured:
         if sizes not in known:
             seconds = function(name, sizes[:-1], sizes[-1])
             number = isinstance(seconds, int | float | np.integer | np.floating)
-            if not (number and 0 <= seconds <= _LONGEST):
+            if not (number and (seconds == 0 or _SHORTEST <= seconds <= _LONGEST)):
                 raise RequestError(f"latency of {name!r} at {sizes}: expected seconds from 0 on, got {seconds!r}")
             known[sizes] = float(seconds)
         return known[sizes]

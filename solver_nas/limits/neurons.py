@@ -13,7 +13,7 @@ from solver_nas.errors import RequestError
 from solver_nas.frontend import Handle, Model, owner
 from solver_nas.graph import Port
 from solver_nas.limits.view import Limit, Of, View, titled
-from solver_nas.requests import is_whole
+from solver_nas.requests import is_row, is_whole
 
 if TYPE_CHECKING:
     from solver_nas.bounds import Restriction
@@ -51,7 +51,7 @@ def drop(vertex: Handle, neurons: Iterable[int]) -> Limit:
 
 def _places(vertex: Handle, neurons: Iterable[int], title: str) -> tuple[int, ...]:
     owner(vertex)
-    if not isinstance(neurons, Iterable):
+    if not is_row(neurons):
         raise RequestError(f"{title} takes places in a list, as in {title}(v, [0, 3]), got {neurons!r}")
     found = tuple(neurons)
     for place in found:

@@ -11,6 +11,7 @@ import numpy as np
 from solver_nas.errors import GraphError, RequestError
 from solver_nas.frontend import Handle, Model, owner
 from solver_nas.graph import Port
+from solver_nas.requests import is_row
 
 if TYPE_CHECKING:
     from solver_nas.bounds import Restriction
@@ -104,7 +105,7 @@ class View(NamedTuple):
             return [self.names[name] for name in found if name in self.names]
         if isinstance(of, Handle):
             return [self.name(of)]
-        if not isinstance(of, Iterable):
+        if not is_row(of):
             raise RequestError(f"{title}: expected vertices or a pattern of their names, got {of!r}")
         names = [name for one in of for name in self.chosen(one, title)]
         if not names:
@@ -164,7 +165,7 @@ def listed(limits: object) -> tuple[Limit, ...]:
     """
     if isinstance(limits, Limit):
         return (limits,)
-    if isinstance(limits, str) or not isinstance(limits, Iterable):
+    if isinstance(limits, str) or not is_row(limits):
         raise RequestError(f"a limit is written as in params(net) <= 0.5 * now or multiple_of(8), got {limits!r}")
     return tuple(limit for inner in limits for limit in listed(inner))
 

@@ -1,5 +1,6 @@
 """The curve of kept utility against a budget: its ends, its numbers, and what it says where nothing was found."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -13,6 +14,7 @@ from solver_nas.limits import (
     LatencyTable,
     activation_memory,
     fixed,
+    keep,
     latency,
     macs,
     minimum,
@@ -185,7 +187,7 @@ def test_times_of_a_grid_are_a_table_of_numbers(seconds: Any) -> None:
     ],
 )
 def test_options_that_make_no_sense(net: Network, options: dict[str, Any]) -> None:
-    with pytest.raises((RequestError, GraphError, ValueError), match=r"got|given|scale"):
+    with pytest.raises((RequestError, GraphError, ValueError), match=r"got|given|up to"):
         shrink(net, [params(net) <= 0.5 * now], **options)
     assert params(net).value == 122
 
@@ -215,3 +217,26 @@ def test_a_cost_of_too_many_sizes_says_what_to_do() -> None:
     with pytest.raises(RequestError, match=r"depends on 4 sizes at once.*give a LatencyTable"):
         shrink(net, [latency(net, tiles) <= 0.5 * now])
     assert shrink(net, [latency(net, tiles, of="wide*") <= 0.5 * now])
+
+
+def test_an_array_without_axes_is_no_list(net: Network) -> None:
+    array: Any = np.array(5)
+    places: list[Callable[[], object]] = [
+        lambda: shrink(net, [minimum(2, array)]),
+        lambda: shrink(net, array),
+        lambda: shrink(net, [macs(net, array) <= 0.5 * now]),
+        lambda: keep(net["a"], array),
+    ]
+    for place in places:
+        with pytest.raises(RequestError, match=r"got array\(5\)"):
+            place()
+
+
+def test_seconds_and_limits_of_numpy_will_do(net: Network) -> None:
+    assert shrink(net, [params(net) <= 0.5 * now], time_limit=np.float32(5), gap=np.float32(0.1))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seconds", [1e-300, 1e300, 10**400, -1.0, float("nan"), 1j])
+def test_times_that_nothing_takes_are_refused(net: Network, seconds: Any) -> None:
+    with pytest.raises(RequestError, match="expected seconds from 0 on"):
+        shrink(net, [latency(net, lambda *_: seconds) <= 0.5 * now])

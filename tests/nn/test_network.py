@@ -144,8 +144,10 @@ def test_numbers_that_are_too_large() -> None:
     net = small()
     with pytest.raises(RequestError, match="is more than 10,000,000 neurons"):
         delta_nout(net["a"], 10**9)
-    with pytest.raises(UtilityError, match=r"together are more than 1e\+150"):
+    with pytest.raises(UtilityError, match=r"the utility of neuron 0 is 1.7e\+308; .* up to 1e\+150"):
         delta_nout(net["a"], -1, utility=lambda v: np.full(v.nout, 1.7e308))
+    with pytest.raises(UtilityError, match=r"together are more than 1e\+150"):
+        delta_nout(net["a"], -1, utility=lambda v: np.full(v.nout, 9e149))
     with pytest.raises(UtilityError, match="neither a number nor a vector"):
         delta_nout(net["a"], -1, utility=lambda v: [10**400] * v.nout)
 
