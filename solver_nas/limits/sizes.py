@@ -185,6 +185,11 @@ def multiple_of(step: int, of: Of = None, *, small: Literal["keep", "grow"] = "k
         of: as for `minimum`; by default all that make neurons and can change, but for what the network returns.
         small: a vertex that has fewer than `step` neurons may `"keep"` exactly as many, or has to `"grow"`.
     """
+    if str(small) == "drop":
+        raise RequestError(
+            "a layer that is dropped whole leaves nothing for the next one to read; take narrow layers out first with "
+            "solver_nas.remove(v), or let them 'keep' their size or 'grow'"
+        )
     if small not in ("keep", "grow"):
         raise RequestError(f"small is 'keep' or 'grow', got {small!r}")
     return _Multiple(_size(step, "multiple_of"), of, small)

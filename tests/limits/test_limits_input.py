@@ -640,6 +640,8 @@ def test_words(net: Network) -> None:
         freeze(net["a"], ())
     with pytest.raises(RequestError, match=r"small is 'keep' or 'grow', got 'maybe'"):
         written("multiple_of(8, small='maybe')", net)
+    with pytest.raises(RequestError, match="dropped whole leaves nothing"):
+        written("multiple_of(8, small='drop')", net)
     for cost in (weight_memory, activation_memory):
         with pytest.raises(RequestError, match=r"expected a dtype such as 'float32', got 'float31'"):
             cost(net, dtype="float31")
