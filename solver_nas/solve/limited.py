@@ -152,9 +152,9 @@ def _living(part: Part, field: Field, best: _Best, search: Search, deadline: flo
         # Nothing is better than what is known.
         return best.worth, method
     branching = Branching(landscape, priced, best.worth, best.gap, solves) if priced.exact else None
-    until = deadline if not field.assumed else time.perf_counter() / 4 + 3 * deadline / 4
+    until = deadline if not field.assumed else time.perf_counter() / 2 + deadline / 2
     # What one of them hardly ever ends, the other one does at once: turn by turn, each longer than the one before.
-    for part_of in _TURNS:
+    for part_of in _TURNS if branching is not None else _TURNS[-1:]:
         if branching is not None and best.counts is not None:
             branching.known = max(branching.known, best.worth)
             bound = min(bound, branching.run(_share(part_of, until)))
@@ -275,8 +275,6 @@ def _around(best: _Best, search: Search, bound: float, deadline: float) -> None:
 def _windows(part: Part, field: Field, opened: Sequence[IntArray]) -> list[Window]:
     """Lowest and highest count of every bucket in what is open."""
     windows = [(bucket.least, bucket.most) for bucket in part.buckets]
-    for row in field.assumed:
-        windows[row] = (1, 1)
     for choice, states in zip(field.choices, opened, strict=True):
         if choice.block is not None:
             for group, columns in zip(choice.block.cells, choice.block.shapes[states][:, 1:].T, strict=True):
