@@ -167,7 +167,7 @@ class Plan:
 
     def __repr__(self) -> str:
         """In short: the first sizes that change, and how sure it is; `print` shows everything."""
-        changes = [f"{name}: {old} -> {new}" for name, (old, new) in self.sizes.items()]
+        changes = [f"{name}: {old} -> {new}" for name, (old, new) in self.sizes.items() if old != new]
         some = [*changes[:_SHOWN], "..."] if len(changes) > _SHOWN else changes or ["nothing changes"]
         return f"Plan({', '.join(some)}; {self.certificate.status.value})"
 

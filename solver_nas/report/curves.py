@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from solver_nas.trade import TradeOff
 
 _WIDTH, _HEIGHT = 6.0, 4.0  # inches
+_VISIBLE = 1e-3  # a narrower band than this fraction of the utility cannot be seen
 
 
 def trade_off_curve(curve: TradeOff, path: str | PathLike[str]) -> None:
@@ -33,16 +34,18 @@ def trade_off_curve(curve: TradeOff, path: str | PathLike[str]) -> None:
         raise ExtraError("pictures need matplotlib: pip install 'solver_nas[demo]'") from error
     budgets = [point.cost / (curve.present or 1.0) for point in curve.points]
     kept, bound = [point.kept for point in curve.points], [point.bound for point in curve.points]
+    present = f"{curve.present:,.0f}" if float(curve.present).is_integer() else f"{curve.present:,.6g}"
     figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
     axes = figure.subplots()
-    axes.fill_between(
-        budgets, kept, bound, color="C1", alpha=0.4, linewidth=0, label="between kept and the proven bound"
-    )
-    axes.plot(budgets, kept, color="C0", marker="o", markersize=3, label="kept")
+    if max(most - least for most, least in zip(bound, kept, strict=True)) > _VISIBLE:
+        axes.fill_between(budgets, kept, bound, color="C1", alpha=0.4, linewidth=0, label="up to the proven bound")
+    # Only the dots are networks.
+    axes.plot(budgets, kept, color="C0", linewidth=0.7, alpha=0.5)
+    axes.plot(budgets, kept, color="C0", linestyle="", marker="o", markersize=4, label="kept")
     axes.axvline(curve.smallest / (curve.present or 1.0), color="0.5", linestyle=":", label="smallest possible")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.set_xlabel(f"{curve.title} (100 % = {curve.present:,.6g})")
+    axes.set_xlabel(f"{curve.title} (100 % = {present})")
     axes.set_ylabel("utility kept")
     axes.set_xlim(0.0, 1.02)
     axes.grid(visible=True, alpha=0.3)
