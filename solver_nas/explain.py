@@ -21,6 +21,7 @@ from solver_nas.solve import Status, extreme, feasible, nearest_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from fractions import Fraction
 
     from solver_nas.graph import Graph
     from solver_nas.labels import Labels
@@ -141,16 +142,10 @@ def explain_conflict(
             # What belongs to one limit gives way together.
             family = [other for other in limits if other is claim or (claim.family and _family(other) == claim.family)]
             rest = [other for other in limits if other not in family]
-            found = [
-                _reachable(labels, exact, [*rest, other], other, deadline, seed, insert=insert)
-                for other in family
-                if isinstance(other, Bound)
-            ]
-            known = [value for value in found if value is not None]
-            most = max(known, default=None) if claim.low is None else min(known, default=None)
-            offset, factor = map(float, claim.told)
-            helps = most is not None and len(known) == len(found)
-            reachable[claim.family or claim.text] = offset + factor * (most or 0.0) if helps else None
+            bounds = [other for other in family if isinstance(other, Bound)]
+            most = _reachable(labels, exact, [*rest, *bounds], bounds, deadline, seed, insert=insert)
+            offset, factor = claim.told
+            reachable[claim.family or claim.text] = None if most is None else float(offset + factor * most)
     said = _in_words(graph, labels, reasons, wishes)
     if not insert and _status(labels, exact, limits, deadline, seed, insert=True) is not _NEVER:
         said = (*said, "no neurons are added, which would make it possible")
@@ -187,15 +182,14 @@ def _reachable(
     labels: Labels,
     targets: Sequence[Target],
     limits: Sequence[Restriction],
-    mine: Bound,
+    mine: Sequence[Bound],
     deadline: float,
     seed: int,
     *,
     insert: bool,
-) -> float | None:
+) -> Fraction | None:
     problem = pose(labels, targets, lambda _: 0.0, limits=limits, insert=insert)
-    found = extreme(problem, mine, time_limit=_left(deadline), seed=seed)
-    return None if found is None else float(found)
+    return extreme(problem, mine, time_limit=_left(deadline), seed=seed)
 
 
 def _nearest(

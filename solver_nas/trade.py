@@ -224,11 +224,12 @@ def _smallest(
     ask = Ask(model, free=tuple(model), limits=[mine, limits, held], insert=False)
     problem = pose(ask.labels, [], lambda _: 0.0, everywhere=ask.free, insert=False, limits=ask.limits)
     texts = [restriction for restriction in ask.limits[: len(mine.resolve(ask.view))] if isinstance(restriction, Bound)]
-    least = [extreme(problem, bound, time_limit=time_limit, seed=seed) for bound in texts]
-    if any(amount is None for amount in least) or not least:
+    least = extreme(problem, texts, time_limit=time_limit, seed=seed)
+    if least is None:
         # If the other limits contradict each other, this says which.
         shrink.plan(model, [mine, limits], keep_outputs=keep_outputs, time_limit=time_limit, seed=seed)
         raise TimeLimitError(f"the least that {limit} can come to was not found out in time")
     # Measured costs are known as far as float64 goes.
     room = _MEASURED if any(bound.curves for bound in texts) else 0
-    return max(Fraction(amount or 0) for amount in least) * (1 + Fraction(room))
+    offset, factor = texts[0].told
+    return (offset + factor * least) * (1 + Fraction(room))

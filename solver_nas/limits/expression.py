@@ -304,7 +304,8 @@ class Comparison(Limit):
         low, high = (None if self.sign == "<=" else end), (None if self.sign == ">=" else end)
         constant = self.expression._constant  # noqa: SLF001 - one concept in two classes
         ends = [None if one is None else one - constant for one in (low, high)]
-        return [self.expression._bound(view, text, *ends)]  # noqa: SLF001 - likewise
+        bound = self.expression._bound(view, text, *ends)  # noqa: SLF001 - likewise
+        return [replace(bound, told=(constant, Fraction(1)))]
 
     def __str__(self) -> str:
         """As it is written."""

@@ -13,6 +13,7 @@ from solver_nas.solve.rectangular import reachable_sizes, solve_rectangular
 from solver_nas.solve.solution import Certificate, Counts, Selection, Status, kept_utility, promised_utility, select
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from fractions import Fraction
 
     from solver_nas.bounds import Bound
@@ -106,17 +107,20 @@ def feasible(problem: Problem, *, time_limit: float = TIME_LIMIT, seed: int = 0)
     return Status.OPTIMAL
 
 
-def extreme(problem: Problem, bound: Bound, *, time_limit: float = TIME_LIMIT, seed: int = 0) -> Fraction | None:
-    """The least (or, of a lower bound, the largest) amount that is possible without this bound, all else being kept.
+def extreme(
+    problem: Problem, bounds: Sequence[Bound], *, time_limit: float = TIME_LIMIT, seed: int = 0
+) -> Fraction | None:
+    """What upper bounds that give way together would have to be at least (lower bounds: at most), all else being kept.
 
     Returns:
-        The amount; `None` if even without the bound nothing is possible, or if that was not found out in time.
+        The amount; `None` if even without the bounds nothing is possible, or if that was not found out in time.
     """
     deadline = time.perf_counter() + time_limit
-    mine = next((budget for budget in whole(problem).budgets if budget.limit is bound), None)
-    if mine is None:
+    wanted = {id(bound) for bound in bounds}
+    mine = [budget for budget in whole(problem).budgets if id(budget.limit) in wanted]
+    if not mine:
         return None
-    others = replace(problem, budgets=tuple(budget for budget in problem.budgets if budget.limit is not bound))
+    others = replace(problem, budgets=tuple(budget for budget in problem.budgets if id(budget.limit) not in wanted))
     return extreme_amount(whole(others), mine, deadline, seed)
 
 

@@ -21,11 +21,15 @@ from solver_nas.solve.solution import Counts, Status, kept_utility, promised_uti
 from solver_nas.solve.worth import Worth
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from solver_nas.problem import Wish
     from solver_nas.solve.model import Window
     from solver_nas.solve.parts import Part
 
 _TIES = 0.25  # of the time that is left, for deciding among selections of equal worth
+_LARGEST = 2**60
+_COARSEST = 2**16  # how many of one amount's units may make up one of another's, so that integers suffice
 _WEIGHT_LIMIT = 2**52  # combined objectives stay exact in float64 below this
 
 
@@ -176,6 +180,8 @@ def _best(
     start: Counts | None = None,
 ) -> Counts:
     """The best counts inside windows, given how far relaxed wishes may miss."""
+    if time.perf_counter() > deadline:
+        return Counts(Status.UNKNOWN)
     try:
         counts = CountModel(part, windows)
     except TableError as error:
@@ -297,22 +303,38 @@ def solvable(part: Part, deadline: float, seed: int) -> Status:
         return Status.UNKNOWN
 
 
-def extreme_amount(part: Part, budget: Budget, deadline: float, seed: int) -> Fraction | None:
-    """The least amount of a budget that is not among the part's (or the largest, if it has a lower end).
+def extreme_amount(part: Part, budgets: Sequence[Budget], deadline: float, seed: int) -> Fraction | None:
+    """The least that the largest of some budgets can be (or the most that the least can, if they have lower ends).
+
+    Args:
+        part: what to choose; without these budgets.
+        budgets: at least one.
+        deadline: on the clock of `time.perf_counter`.
+        seed: for the solver.
 
     Returns:
         The amount; `None` if the part has no solution, or none was proven in time.
     """
     try:
         counts = CountModel(part)
-        amount, scale = counts.amount(budget)
+        amounts = [(*counts.amount(budget), budget.constant) for budget in budgets]
     except TableError:
         return None
-    if budget.high is not None:
-        counts.model.minimize(amount)
+    # All of them in one unit, so that they can be compared.
+    units = [part_ for _, scale, constant in amounts for part_ in (1 / scale, Fraction(1, constant.denominator))]
+    unit = Fraction(math.gcd(*(u.numerator for u in units)), math.lcm(*(u.denominator for u in units)))
+    if any(1 / (scale * unit) > _COARSEST for _, scale, _ in amounts):
+        return None
+    upper = budgets[0].high is not None
+    end = counts.model.new_int_var(-_LARGEST, _LARGEST, "")
+    for amount, scale, constant in amounts:
+        told = amount * int(1 / (scale * unit)) + int(constant / unit)
+        counts.model.add(told <= end if upper else told >= end)
+    if upper:
+        counts.model.minimize(end)
     else:
-        counts.model.maximize(amount)
+        counts.model.maximize(end)
     search = Search(counts, deadline, seed)
     if search.run() is not Status.OPTIMAL:
         return None
-    return Fraction(round(search.solver.objective_value)) / scale + budget.constant
+    return search.solver.value(end) * unit

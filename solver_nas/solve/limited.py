@@ -97,11 +97,17 @@ def solve_limited(
     except TooComplexError:
         found = search(None, None, deadline)
         return found if found.status is Status.UNKNOWN else replace(found, method="complete search")
+    best = _Best(part, near, gap)
+    settled = _counts(part, field, np.zeros(0, np.int64)) if not field.choices and not field.assumed else None
+    if settled is not None and best.solves(settled):
+        return replace(settled, status=Status.OPTIMAL)
     if not field.choices or any(len(choice.gain) == 0 for choice in field.choices):
         # A limit on one size alone leaves nothing; that is for the search to prove.
         return search(None, None, deadline)
-    best = _Best(part, near, gap)
     best.offer(first)
+    present = Counts(Status.FEASIBLE, tuple(len(bucket.classes) for bucket in part.buckets), (0,) * part.slots)
+    if best.solves(present):
+        best.offer(present)
     alive, method = _living(part, field, best, search, deadline)
     bound, searched = alive, False
     if field.assumed:

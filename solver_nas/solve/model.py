@@ -25,7 +25,7 @@ Window = tuple[int, int]
 _LARGEST_END = 2**61
 _MOST_STEP = 10_000  # a common multiple of sizes beyond that is not looked for
 _MOST_GROWTH = 100_000  # new neurons at one place that a lower end of a cost is met with
-_MOST_POINTS = 200_000  # of a table of measured costs; CP-SAT holds each of them
+_MOST_POINTS = 200_000  # of all tables of measured costs; CP-SAT holds each of them
 _GAUGE_STEPS = 38  # powers of two: how finely a measured cost is told apart, relative to its limit
 
 
@@ -76,6 +76,7 @@ class CountModel:
             self.model.add(self.expression(balance) == 0)
         self.most = most
         self._products: dict[tuple[object, ...], _Range] = {}
+        self._points = 0  # of all tables so far
         for budget in part.budgets:
             self._budget(budget)
         for grid in part.grids:
@@ -166,7 +167,8 @@ class CountModel:
         """A measured cost, from a table of all sizes inside the windows."""
         spans = [self.span(size) for size in gauge.sizes]
         points = math.prod(high - low + 1 for low, high in spans)
-        if points > _MOST_POINTS:
+        self._points += points
+        if self._points > _MOST_POINTS:
             raise TableError(
                 f"a measured cost depends on {len(spans)} sizes at once, with {points:,} combinations, and more than "
                 f"{_MOST_POINTS:,} cannot be searched; give a LatencyTable, which takes all inputs of a vertex "
@@ -361,6 +363,9 @@ class Search:
     def run(self) -> Status:
         """Solve as the model stands, from the last solution on."""
         left = self.deadline - time.perf_counter()
+        if left <= 0:
+            # Loading a large model alone can take seconds.
+            return Status.UNKNOWN
         self.solver.parameters.max_time_in_seconds = max(left, 1e-3)
         self.model.clear_hints()  # type: ignore[no-untyped-call]  # untyped in OR-tools
         pairs = [*zip(self.counts.kept, self.kept, strict=True), *zip(self.counts.new, self.new, strict=True)]

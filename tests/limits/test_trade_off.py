@@ -240,3 +240,34 @@ def test_seconds_and_limits_of_numpy_will_do(net: Network) -> None:
 def test_times_that_nothing_takes_are_refused(net: Network, seconds: Any) -> None:
     with pytest.raises(RequestError, match="expected seconds from 0 on"):
         shrink(net, [latency(net, lambda *_: seconds) <= 0.5 * now])
+
+
+def test_constants_of_expressions_count(net: Network) -> None:
+    both = sizes[net["a"]] + sizes[net["b"]] + 5
+    with pytest.raises(ImpossibleError) as caught:
+        shrink(net, [both <= 8, minimum(4, "a")])
+    assert next(iter(caught.value.reachable.values())) == 10
+    curve = trade_off(net, params(net) + 1000, 3)
+    assert not curve.missing
+    assert curve.smallest == 1000 + 3 + 1 + 1 + 1 + 2 + 2
+    assert trade_off(net, both, 5).smallest == 7
+
+
+def test_all_moments_of_a_peak_give_way_together() -> None:
+    net = Network(seed=0)
+    x = net.input("in", 2)
+    for name in ("a", "b", "c"):
+        x = nn.dense(x, 20, name=name)
+    net.output(nn.dense(x, 2, name="out"))
+    held = [sizes[net["a"]] + sizes[net["c"]] >= 24]
+    peak = activation_memory(net)
+    with pytest.raises(ImpossibleError) as caught:
+        shrink(net, [peak <= 100, *held])
+    least = caught.value.reachable["activation_memory <= 100"]
+    assert least is not None
+    assert shrink.plan(net, [peak <= least, *held]).cost(peak) == least
+    with pytest.raises(ImpossibleError):
+        shrink(net, [peak <= least - 1, *held])
+    curve = trade_off(net, peak, 3, limits=held)
+    assert not curve.missing
+    assert curve.smallest == least
