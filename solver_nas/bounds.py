@@ -51,6 +51,9 @@ class Curve(NamedTuple):
     axes: tuple[IntArray, ...]
 
 
+MEASURED = 1e-9  # relative to a limit: measured costs are floating-point numbers
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Bound:
     """A sum that stays between two numbers.

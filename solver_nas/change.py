@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from solver_nas.apply import build, follow
 from solver_nas.errors import PlanError, RequestError
 from solver_nas.limits import Expression, Peak, View
+from solver_nas.limits.expression import shown
 from solver_nas.limits.keeping import amounts, check_bounds, check_neurons
 from solver_nas.rules import label
 
@@ -185,13 +187,9 @@ class Plan:
         labels = label(before, memory=self.blueprint.memory)
         past = View(self.model, before, labels, {name: name for name in before.order}, (before, labels))
         return [
-            f"{subject}: {_told(subject.value_at(past))} -> {_told(self.cost(subject))}   ({text})"
+            f"{subject}: {shown(Fraction(subject.value_at(past)))} -> {shown(Fraction(self.cost(subject)))}   ({text})"
             for text, subject in limited.items()
         ]
-
-
-def _told(value: float) -> str:
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.6g}"
 
 
 def check_objective(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from solver_nas.asking import Ask
+from solver_nas.asking import Ask, Worth
 from solver_nas.change import Plan
-from solver_nas.errors import GraphError, RequestError
+from solver_nas.errors import RequestError
 from solver_nas.frontend import Handle, Model
 from solver_nas.limits import listed
 from solver_nas.limits.neurons import held_outputs
@@ -170,22 +169,12 @@ def diminishing(utility: Utility | None = None, *, times: int = _GROWTH) -> Call
         raise RequestError(f"times is a whole number from 0 on, got {times!r}")
 
     def promise(vertex: Handle) -> NDArray[np.float64]:
-        value: Any = vertex.model.default_utility(vertex) if utility is None else _asked(utility, vertex)
         size = vertex.nout
-        mean = float(np.mean(np.broadcast_to(np.asarray(value, np.float64), (size,)))) if size else 0.0
+        mean = float(np.mean(Worth(vertex.model, utility).of(vertex))) if size else 0.0
         places = np.arange(1, times * size + 1)
         return max(mean, 0.0) * size / (size + places)
 
     return promise
-
-
-def _asked(utility: Utility, vertex: Handle) -> Any:
-    if not isinstance(utility, Mapping):
-        return utility(vertex)
-    strange = next((key for key in utility if not isinstance(key, Handle)), None)
-    if strange is not None:
-        raise GraphError(f"utilities are given for vertices such as net['hidden'], got {strange!r}")
-    return utility.get(vertex, 0.0)
 
 
 def scaled(model: Model, utility: Utility | None, how: Normalisation) -> Utility | None:
@@ -193,9 +182,7 @@ def scaled(model: Model, utility: Utility | None, how: Normalisation) -> Utility
     check_normalisation(how)
     if how == "none":
         return utility
-    if utility is None:
-        return normalised(model.default_utility, how)
-    return normalised(lambda vertex: _asked(utility, vertex), how)
+    return normalised(Worth(model, utility).of, how)
 
 
 def _checked(model: object) -> Model:

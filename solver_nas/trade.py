@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from solver_nas.asking import Ask
-from solver_nas.bounds import Bound
+from solver_nas.bounds import MEASURED, Bound
 from solver_nas.errors import ImpossibleError, RequestError, TimeLimitError
 from solver_nas.fit import scaled, shrink
 from solver_nas.frontend import Model
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 
 _FEWEST = 2  # points of a curve
-_MEASURED = 1e-9  # relative: measured costs are floating-point numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,11 +164,11 @@ def trade_off(
     options: dict[str, Any] = {"keep_outputs": keep_outputs, "time_limit": time_limit, "seed": seed}
     present = float(limit.value)
     smallest = _smallest(model, limit, limits, **options)
-    many = points if isinstance(points, int) else 0
-    # The ends are asked for as they are, since no rounded number is exactly there.
-    shares = [Fraction(place, many - 1) for place in range(many)]
-    budgets: list[Fraction | Now] = [smallest + share * (Fraction(present) - smallest) for share in shares[:-1]]
-    budgets = [fraction * now for fraction in fractions] if fractions else [*budgets, 1 * now]
+    budgets: list[Fraction | Now] = [fraction * now for fraction in fractions or [Fraction(1)]]
+    if is_whole(points):
+        step = (Fraction(present) - smallest) / (int(points) - 1)
+        # The last one is asked for as it is, since no rounded number need be exactly there.
+        budgets = [*(smallest + place * step for place in range(int(points) - 1)), *budgets]
     worth = scaled(model, utility, normalise)
     found, missing = [], []
     with progress(f"trade-off on {limit}", len(budgets), show=show_progress) as advance:
@@ -230,6 +229,6 @@ def _smallest(
         shrink.plan(model, [mine, limits], keep_outputs=keep_outputs, time_limit=time_limit, seed=seed)
         raise TimeLimitError(f"the least that {limit} can come to was not found out in time")
     # Measured costs are known as far as float64 goes.
-    room = _MEASURED if any(bound.curves for bound in texts) else 0
+    room = MEASURED if any(bound.curves for bound in texts) else 0
     offset, factor = texts[0].told
     return (offset + factor * least) * (1 + Fraction(room))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from solver_nas.bounds import Bound, Counted, Forced, Lattice, present
+from solver_nas.bounds import MEASURED, Bound, Counted, Forced, Lattice, present
 from solver_nas.errors import PlanError
 from solver_nas.limits.view import resolved
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from solver_nas.bounds import Restriction
     from solver_nas.labels import Labels
     from solver_nas.limits.view import Limit, View
-
-_MEASURED = 1e-9  # relative: measured costs are floating-point numbers
 
 
 def check_bounds(limits: Sequence[Limit], view: View, indices: Mapping[str, NDArray[np.intp]]) -> None:
@@ -39,7 +37,7 @@ def check_bounds(limits: Sequence[Limit], view: View, indices: Mapping[str, NDAr
             continue
         counted, measured = amounts(restriction, indices)
         low, high = restriction.low, restriction.high
-        slack = 0.0 if not restriction.curves else _MEASURED * max(abs(float(end or 0)) for end in (low, high))
+        slack = 0.0 if not restriction.curves else MEASURED * max(abs(float(end or 0)) for end in (low, high))
         total = counted if not restriction.curves else float(counted) + measured
         if (low is not None and total < low - slack) or (high is not None and total > high + slack):
             raise PlanError(f"{restriction.text} is not kept: the changed network has {float(total):,.12g}")

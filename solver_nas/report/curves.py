@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from solver_nas.errors import ExtraError
+from solver_nas.limits.expression import shown
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -34,7 +36,6 @@ def trade_off_curve(curve: TradeOff, path: str | PathLike[str]) -> None:
         raise ExtraError("pictures need matplotlib: pip install 'solver_nas[demo]'") from error
     budgets = [point.cost / (curve.present or 1.0) for point in curve.points]
     kept, bound = [point.kept for point in curve.points], [point.bound for point in curve.points]
-    present = f"{curve.present:,.0f}" if float(curve.present).is_integer() else f"{curve.present:,.6g}"
     figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
     axes = figure.subplots()
     if max(most - least for most, least in zip(bound, kept, strict=True)) > _VISIBLE:
@@ -45,7 +46,7 @@ def trade_off_curve(curve: TradeOff, path: str | PathLike[str]) -> None:
     axes.axvline(curve.smallest / (curve.present or 1.0), color="0.5", linestyle=":", label="smallest possible")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.set_xlabel(f"{curve.title} (100 % = {present})")
+    axes.set_xlabel(f"{curve.title} (100 % = {shown(Fraction(curve.present))})")
     axes.set_ylabel("utility kept")
     axes.set_xlim(0.0, 1.02)
     axes.grid(visible=True, alpha=0.3)

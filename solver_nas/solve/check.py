@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from solver_nas.bounds import MEASURED
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from solver_nas.problem import Budget, Count, Rectangle
     from solver_nas.solve.parts import Part
-
-_MEASURED = 1e-9  # relative: measured costs are floating-point numbers
 
 
 def holds(part: Part, kept: Sequence[int], new: Sequence[int]) -> bool:
@@ -86,7 +86,7 @@ def _budget(budget: Budget, size: _Sizes) -> bool:
     if not budget.gauges:
         return (low is None or total >= low) and (high is None or total <= high)
     whole = float(total) + measured
-    slack = Fraction(_MEASURED)
+    slack = Fraction(MEASURED)
     return (low is None or whole >= float(low - slack * abs(low))) and (
         high is None or whole <= float(high + slack * abs(high))
     )

@@ -69,6 +69,11 @@ class _Best:
         """Whether counts are a solution of the part itself, not only of the field's view of it."""
         return holds(self.part, counts.kept, counts.new) and self.near(counts)
 
+    def consider(self, counts: Counts) -> None:
+        """Take counts if they are a solution, and better."""
+        if self.solves(counts):
+            self.offer(counts)
+
     def is_enough(self, bound: float) -> bool:
         """Whether it need not be better if there is nothing better than this."""
         return self.counts is not None and bound - self.worth <= self.gap * abs(bound)
@@ -106,8 +111,7 @@ def solve_limited(
         return search(None, None, deadline)
     best.offer(first)
     present = Counts(Status.FEASIBLE, tuple(len(bucket.classes) for bucket in part.buckets), (0,) * part.slots)
-    if best.solves(present):
-        best.offer(present)
+    best.consider(present)
     alive, method = _living(part, field, best, search, deadline)
     bound, searched = alive, False
     if field.assumed:
@@ -140,7 +144,7 @@ def _living(part: Part, field: Field, best: _Best, search: Search, deadline: flo
     """
     landscape = Landscape(field)
     start = descend(landscape, deadline)
-    _try(best, field, start.point)
+    best.consider(_counts(part, field, start.point.states))
     if best.counts is None:
         best.offer(_nearby(part, field, start.mixed, search, deadline))
     now = time.perf_counter()
@@ -151,7 +155,7 @@ def _living(part: Part, field: Field, best: _Best, search: Search, deadline: flo
     priced = price(landscape, start, best.gap / _MARGIN, now + (deadline - now) / 2, best.worth, solves)
     bound, method = priced.bound, priced.method
     if priced.point is not None:
-        _try(best, field, priced.point)
+        best.consider(_counts(part, field, priced.point.states))
     if best.is_enough(bound):
         return bound, method
     if not all(map(len, priced.open)):
@@ -165,7 +169,7 @@ def _living(part: Part, field: Field, best: _Best, search: Search, deadline: flo
             branching.known = max(branching.known, best.worth)
             bound = min(bound, branching.run(_share(part_of, until)))
             if branching.point is not None:
-                _try(best, field, branching.point)
+                best.consider(_counts(part, field, branching.point.states))
         if best.counts is not None and not best.is_enough(bound):
             _around(best, search, bound, _share(part_of, until))
         if best.is_enough(bound):
@@ -185,14 +189,7 @@ def _living(part: Part, field: Field, best: _Best, search: Search, deadline: flo
 def _share(part_of: float, deadline: float) -> float:
     """When a part of the time that is left is over."""
     now = time.perf_counter()
-    return now + min(part_of, 1.0) * max(deadline - now, 0.0)
-
-
-def _try(best: _Best, field: Field, point: Point) -> None:
-    """Take a point if it is a solution, and better."""
-    counts = _counts(best.part, field, point.states)
-    if best.solves(counts):
-        best.offer(counts)
+    return now + part_of * max(deadline - now, 0.0)
 
 
 def _useful_new(part: Part) -> int:

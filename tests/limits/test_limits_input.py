@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from solver_nas import Change, Network, concat, delta_nin, delta_nout, delta_size, limits, nn, plan_change, relaxed
+from solver_nas import Change, Network, delta_nin, delta_nout, delta_size, limits, nn, plan_change, relaxed
 from solver_nas.errors import GraphError, ImpossibleError, RequestError
 from solver_nas.limits import (
     Limit,
@@ -29,31 +29,16 @@ from solver_nas.limits import (
     sizes,
     weight_memory,
 )
+from tests.unchanged import network, unchanged
 
 NAN, INF = float("nan"), float("inf")
-
-
-def network() -> Network:
-    """54 parameters, of which 9 have to stay; `a` and `b` are tied."""
-    net = Network(seed=1)
-    a = nn.dense(net.input("in", 3), 4, activation="relu", name="a")
-    b = nn.dense(a, 4, name="b")
-    net.output(nn.dense(concat([a + b, b], name="both"), 2, name="out"))
-    return net
-
-
-def bits(net: Network) -> dict[str, tuple[tuple[int, ...], bytes]]:
-    return {key: (array.shape, array.tobytes()) for key, array in net.arrays.items()}
 
 
 @pytest.fixture
 def net() -> Iterator[Network]:
     """A network that has to be the same in the end."""
-    made = network()
-    before, structure = bits(made), made.graph
-    yield made
-    assert bits(made) == before
-    assert made.graph is structure
+    with unchanged(network()) as made:
+        yield made
 
 
 @pytest.fixture

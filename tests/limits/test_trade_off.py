@@ -66,6 +66,7 @@ def test_the_curve_goes_from_the_least_to_the_present(net: Network, name: str) -
 def test_budgets_can_be_named(net: Network) -> None:
     curve = trade_off(net, params(net), [0.75, 0.5])
     assert [point.budget for point in curve.points] == [0.5 * params(net).value, 0.75 * params(net).value]
+    assert len(trade_off(net, params(net), np.int64(3)).points) == 3  # type: ignore[arg-type]
     for wrong in ([], [0.5, 2], [0.0], "half", [float("nan")], 1, 2.5):
         with pytest.raises(RequestError):
             trade_off(net, params(net), wrong)  # type: ignore[arg-type]

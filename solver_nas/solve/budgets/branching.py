@@ -17,7 +17,7 @@ import numpy as np
 
 from solver_nas.solve.budgets.cells import Cells
 from solver_nas.solve.budgets.descent import Landscape, settle
-from solver_nas.solve.budgets.swaps import improve
+from solver_nas.solve.budgets.swaps import better_solution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from solver_nas.solve.budgets.pricing import Priced
     from solver_nas.utility import FloatArray
 
-_FEASIBLE = 1e-11  # relative to a limit, which is scaled to one
 _STEPS = 4  # of the prices at every node
 
 
@@ -48,7 +47,7 @@ class _Node(NamedTuple):
 
 
 class Branching:
-    """The search; lives for one call of `run`."""
+    """The search; `run` may be called again, to go on where it stopped."""
 
     def __init__(
         self, landscape: Landscape, priced: Priced, known: float, gap: float, solves: Callable[[Point], bool]
@@ -100,7 +99,7 @@ class Branching:
         middle = self._landscape.features(np.array([states[len(states) // 2] for states in node.states]))
         slopes = node.prices @ self._landscape.slopes(middle)
         for place, (choice, states) in enumerate(zip(self._field.choices, node.states, strict=True)):
-            cost = choice.features[states] @ slopes[choice.first : choice.first + choice.features.shape[1]]
+            cost = choice.features[states] @ slopes[choice.inside]
             for price, row in zip(node.prices, self._field.rows, strict=True):
                 if price and place in row.unary:
                     cost = cost + price * row.unary[place][states]
@@ -150,9 +149,8 @@ class Branching:
             prices = np.maximum(prices + (found.bound - self.known) / length * slope, 0.0)
         if all(len(one) == 1 for one in remaining):
             # A single point: it is better than what was known, or no solution.
-            self._offer(
-                landscape, landscape.point(np.array([int(one[0]) for one in remaining]), prices), states, deadline
-            )
+            alone = landscape.point(np.array([int(one[0]) for one in remaining]), prices)
+            self._offer(landscape, alone, states, deadline)
             return None
         open_states = tuple(one[keep] for one, keep in zip(states, remaining, strict=True))
         return _Node(best, open_states, at, np.array(seen, np.int64))
@@ -163,10 +161,9 @@ class Branching:
         return self._landscape.point(np.array(places, np.int64), point.prices)
 
     def _offer(self, landscape: Landscape, point: Point, states: Sequence[IntArray], deadline: float) -> None:
-        if (point.excess > _FEASIBLE).any():
-            return
-        for one in (improve(landscape, point, deadline), point):
-            outside = self._outside(one, states)
-            if one.gain > self.known and self._solves(outside):
-                self.point, self.known = outside, one.gain
-                return
+        """Take a point of some states if it is a solution, and better."""
+        found = better_solution(
+            landscape, point, self.known, lambda one: self._solves(self._outside(one, states)), deadline
+        )
+        if found is not None:
+            self.point, self.known = self._outside(found, states), found.gain

@@ -117,7 +117,7 @@ class Cells:
         self.field = field
         features = np.zeros(field.width)
         for choice, state in zip(field.choices, centre, strict=True):
-            features[choice.first : choice.first + choice.features.shape[1]] = choice.features[state]
+            features[choice.inside] = choice.features[state]
         sizes = field.sizes @ features + field.offsets if len(field.offsets) else np.zeros(0)
         slope = np.zeros(field.width)
         pull = np.zeros(len(sizes))
@@ -148,7 +148,7 @@ class Cells:
         slope += pull @ field.sizes if len(sizes) else 0.0
         self.gains = []
         for place, choice in enumerate(field.choices):
-            inside = slice(choice.first, choice.first + choice.features.shape[1])
+            inside = choice.inside
             gain = choice.gain - choice.features @ slope[inside]
             for price, row in zip(prices, field.rows, strict=True):
                 if price and place in row.unary:
@@ -180,7 +180,7 @@ class Cells:
             parts = {}
             for place in sorted({int(field.owner[one]) for one in np.flatnonzero(vector)}):
                 choice = field.choices[place]
-                values = choice.features @ vector[choice.first : choice.first + choice.features.shape[1]]
+                values = choice.features @ vector[choice.inside]
                 parts[place] = values - values[self.centre[place]]
             if len(parts) == 1:
                 self.single[size] = next(iter(parts.items()))

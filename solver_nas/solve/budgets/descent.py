@@ -20,7 +20,7 @@ from solver_nas.solve.linear import is_solved, linear_solver
 
 if TYPE_CHECKING:
     from solver_nas.labels import IntArray
-    from solver_nas.solve.budgets.field import Choice, Field
+    from solver_nas.solve.budgets.field import Field
     from solver_nas.utility import FloatArray
 
 _MOST_STEPS = 40
@@ -108,14 +108,10 @@ class Landscape:
             [
                 (number, meter)
                 for number, meter in self.meters
-                if any(field.sizes[size, self._inside(choice)].any() for size in meter.sizes)
+                if any(field.sizes[size, choice.inside].any() for size in meter.sizes)
             ]
             for choice in field.choices
         ]
-
-    @staticmethod
-    def _inside(choice: Choice) -> slice:
-        return slice(choice.first, choice.first + choice.features.shape[1])
 
     def sizes(self, features: FloatArray) -> FloatArray:
         """All sizes that stand in products or are measured."""
@@ -127,7 +123,7 @@ class Landscape:
         choice, total = self.field.choices[place], np.zeros((len(states), len(self.high)))
         if not self.meters_of[place]:
             return total
-        inside, sizes = self._inside(choice), self.sizes(features)
+        inside, sizes = choice.inside, self.sizes(features)
         moved = choice.features[states] - features[inside]
         for number, meter in self.meters_of[place]:
             at = [sizes[size] + moved @ self.field.sizes[size, inside] for size in meter.sizes]
@@ -170,7 +166,7 @@ class Landscape:
         features = np.zeros(self.field.width)
         gain, unary = self.field.base, np.zeros(len(self.high))
         for choice, mine in zip(self.field.choices, shares, strict=True):
-            inside = slice(choice.first, choice.first + choice.features.shape[1])
+            inside = choice.inside
             for state, share in mine.items():
                 features[inside] += share * choice.features[state]
                 gain += share * float(choice.gain[state])
@@ -267,10 +263,7 @@ def _step(
         np.union1d(_near(ranks, choice.features, state, reach), np.array([*shares], np.int64))
         for ranks, choice, state, shares in zip(landscape.ranks, field.choices, middles, mixed.shares, strict=True)
     ]
-    costs = [
-        _costs(slopes[:, choice.first : choice.first + choice.features.shape[1]], field, place, near[place])
-        for place, choice in enumerate(field.choices)
-    ]
+    costs = [_costs(slopes[:, choice.inside], field, place, near[place]) for place, choice in enumerate(field.choices)]
     solver = linear_solver()
     rows = [solver.RowConstraint(-solver.infinity(), float(high), "") for high in room]
     penalty = scale * 10
@@ -331,7 +324,7 @@ def _between(landscape: Landscape, place: int, shares: dict[int, float], mixed: 
     if len(shares) == 1:
         return next(iter(shares))
     choice = landscape.field.choices[place]
-    inside = slice(choice.first, choice.first + choice.features.shape[1])
+    inside = choice.inside
     paid = choice.features @ (prices @ landscape.slopes(mixed.features)[:, inside])
     for price, row in zip(prices, landscape.field.rows, strict=True):
         if price and place in row.unary:
@@ -379,7 +372,7 @@ def settle(landscape: Landscape, states: IntArray, prices: FloatArray) -> IntArr
     for _ in range(50):
         changed = False
         for place, choice in enumerate(field.choices):
-            inside = slice(choice.first, choice.first + choice.features.shape[1])
+            inside = choice.inside
             sizes = field.sizes @ features + field.offsets if len(field.offsets) else field.offsets
             slope = linear[inside] + (matrix @ sizes) @ field.sizes[:, inside] if len(sizes) else linear[inside]
             worth = paid[place] - choice.features @ slope

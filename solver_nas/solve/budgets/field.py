@@ -55,6 +55,11 @@ class Choice:
     slot: int
     block: Block | None = None
 
+    @property
+    def inside(self) -> slice:
+        """Where its features stand among those of the field."""
+        return slice(self.first, self.first + self.features.shape[1])
+
 
 class Pair(NamedTuple):
     """`factor` times the product of two sizes, each a linear function of features."""
@@ -311,7 +316,7 @@ class _Survey:
     def _value(self, choice: int, vector: FloatArray, constant: float) -> FloatArray:
         """A size that depends on one choice, for each of its states."""
         mine = self.choices[choice]
-        inside = vector[mine.first : mine.first + mine.features.shape[1]]
+        inside = vector[mine.inside]
         return np.asarray(mine.features @ inside + constant)
 
     # -- rows --------------------------------------------------------------------------------
@@ -488,7 +493,7 @@ def _filtered(field: Field, part: Part, value: Callable[[Count], tuple[FloatArra
             return None
         one = owners.pop()
         mine = field.choices[one]
-        return one, mine.features @ vector[mine.first : mine.first + mine.features.shape[1]] + constant
+        return one, mine.features @ vector[mine.inside] + constant
 
     for grid in part.grids:
         found = of(*value(grid.size))
@@ -518,7 +523,7 @@ def _filtered(field: Field, part: Part, value: Callable[[Count], tuple[FloatArra
 def _undominated(field: Field, rows: Sequence[Row], place: int, stay: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The shapes of a block for which no other one is worth as much and costs no more, whatever the prices."""
     choice = field.choices[place]
-    inside = slice(choice.first, choice.first + choice.features.shape[1])
+    inside = choice.inside
     used = field.sizes[:, inside].any(axis=0)
     for row in rows:
         used |= row.linear[inside] != 0

@@ -13,7 +13,7 @@ import numpy as np
 
 from solver_nas.solve.budgets.cells import Cells
 from solver_nas.solve.budgets.descent import Descent, Landscape, Point, descend, settle
-from solver_nas.solve.budgets.swaps import improve
+from solver_nas.solve.budgets.swaps import better_solution
 from solver_nas.solve.linear import is_solved, linear_solver
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ _ROUNDS = 16
 _FIRST_REACH = 0.03  # of a price: how far the next one may be from the best one so far (a box, Marsten 1975)
 _LEAST_REACH = 1e-5
 _LEAST_ROOM = 1e-2  # of the highest price: how far a price of zero can go
-_FEASIBLE = 1e-11  # relative to a limit, which is scaled to one
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +68,7 @@ def price(
         solves: whether a point is a solution: there may be rules that the field does not know.
     """
     field = landscape.field
-    best = _feasible(landscape, start.point, None, deadline, solves)
+    best = better_solution(landscape, start.point, -np.inf, solves, deadline)
     prices, points = start.point.prices, [start.point]
     bound = field.base + float(sum(choice.gain.max() for choice in field.choices))
     opened, method = tuple(np.arange(len(choice.gain)) for choice in field.choices), "the sum of all utilities"
@@ -94,10 +93,13 @@ def price(
         points += [landscape.point(states, prices), landscape.point(found.best, prices), landscape.point(other, prices)]
         # Where the prices lead elsewhere, something better may be found there.
         elsewhere = descend(landscape, deadline, landscape.point(other, prices))
-        before, best = best, _feasible(landscape, elsewhere.point, best, deadline, solves)
+        found_there = better_solution(
+            landscape, elsewhere.point, -np.inf if best is None else best.gain, solves, deadline
+        )
+        moved = best is not None and found_there is not None and not np.array_equal(prices, elsewhere.point.prices)
+        best = best if found_there is None else found_there
         if best is not None:
             points.append(best)
-        moved = before is not None and best is not before and not np.array_equal(prices, elsewhere.point.prices)
         prices = elsewhere.point.prices if moved else _next_prices(points, middle, reach)
     return Priced(best, max(bound, best.gain if best else bound), opened, method, middle, exact)
 
@@ -106,20 +108,6 @@ def _floor(landscape: Landscape) -> float:
     """Less than anything is worth."""
     field = landscape.field
     return field.base + float(sum(choice.gain.min() for choice in field.choices)) - 1.0
-
-
-def _feasible(
-    landscape: Landscape, point: Point, best: Point | None, deadline: float, solves: Callable[[Point], bool]
-) -> Point | None:
-    """The best one of a point, what it can be improved to, and what is known, among solutions."""
-    if (point.excess > _FEASIBLE).any():
-        return best
-    for found in (improve(landscape, point, deadline), point):
-        if best is not None and found.gain <= best.gain:
-            break
-        if solves(found):
-            return found
-    return best
 
 
 def _next_prices(points: Sequence[Point], middle: FloatArray, reach: float) -> FloatArray:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from solver_nas.labels import IntArray
     from solver_nas.solve.budgets.descent import Landscape, Point
     from solver_nas.utility import FloatArray
@@ -15,6 +17,25 @@ if TYPE_CHECKING:
 _REACH = 3  # steps of a choice that are tried
 _TRIES = 60  # pairs of moves that are looked at exactly, per step
 _MOST_STEPS = 400
+_FEASIBLE = 1e-11  # relative to a limit, which is scaled to one
+
+
+def better_solution(
+    landscape: Landscape, point: Point, worth: float, solves: Callable[[Point], bool], deadline: float
+) -> Point | None:
+    """What a point can be improved to, or else the point itself, if that is a solution and worth more.
+
+    Args:
+        landscape: the field.
+        point: anything.
+        worth: what is known already.
+        solves: whether a point is a solution: there may be rules that the field does not know.
+        deadline: on the clock of `time.perf_counter`.
+    """
+    if (point.excess > _FEASIBLE).any():
+        return None
+    tries = (improve(landscape, point, deadline), point)
+    return next((one for one in tries if one.gain > worth and solves(one)), None)
 
 
 def improve(landscape: Landscape, point: Point, deadline: float) -> Point:
@@ -88,7 +109,7 @@ def _moves(landscape: Landscape, point: Point) -> tuple[IntArray, IntArray, Floa
         now, ranks = int(point.states[place]), landscape.ranks[place]
         near = np.flatnonzero((np.abs(ranks - ranks[now]) <= _REACH).all(axis=1))
         near = near[near != now]
-        inside = slice(choice.first, choice.first + choice.features.shape[1])
+        inside = choice.inside
         cost = (choice.features[near] - choice.features[now]) @ products[:, inside].T
         if landscape.meters_of[place]:
             both = landscape.metered(place, np.append(near, now), features)
