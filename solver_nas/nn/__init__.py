@@ -19,7 +19,6 @@ from solver_nas.nn.observe import (
     ActivationContribution,
     ActivationStatistics,
     Observations,
-    Observer,
     every,
     observed,
 )
@@ -39,6 +38,7 @@ from solver_nas.nn.worth import (
     default_utility,
     magnitude,
 )
+from solver_nas.state import Observer
 
 __all__ = [
     "ACTIVATIONS",

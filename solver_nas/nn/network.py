@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solver_nas.editable import Editable
 from solver_nas.errors import GraphError, LayerError
 from solver_nas.frontend import Handle, Model
 from solver_nas.graph import Graph, Parameter, Port, Vertex
 from solver_nas.nn import inputs as _inputs  # noqa: F401 - registers what an input is
-from solver_nas.nn.editable import Editable
 from solver_nas.nn.forward import evaluate
-from solver_nas.nn.state import State, frozen
 from solver_nas.nn.vertex import NetworkVertex
 from solver_nas.rules import Tape, label_vertex
+from solver_nas.state import State, frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

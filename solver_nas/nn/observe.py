@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from solver_nas.errors import LayerError
 from solver_nas.nn.vertex import NetworkVertex
+from solver_nas.state import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,14 +26,6 @@ GRAM_LIMIT = 2048
 
 #: Weight of the newest value in the average of `ActivationContribution`, which says where it comes from.
 SMOOTHING = 0.2
-
-
-class Observer(ABC):
-    """Statistics of one vertex; follows its neurons when sizes change."""
-
-    @abstractmethod
-    def select(self, moved: NDArray[np.intp]) -> Observer:
-        """The same statistics for other neurons: old positions, -1 for a new neuron."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -23,9 +23,9 @@ from solver_nas.errors import GraphError, StoreError
 from solver_nas.frontend import Array
 from solver_nas.graph import Graph
 from solver_nas.nn import forward, named
-from solver_nas.nn.observe import Contribution, Every, Observations, Observer
-from solver_nas.nn.state import State
+from solver_nas.nn.observe import Contribution, Every, Observations
 from solver_nas.rules import kinds, registry
+from solver_nas.state import Observer, State
 from solver_nas.testing.zoo import ZOO, inputs, randomised
 
 DATA = Path(__file__).parent.parent / "data"

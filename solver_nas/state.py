@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
 from solver_nas.graph import Graph
@@ -11,10 +12,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
+    from numpy.typing import NDArray
 
     from solver_nas.frontend import Array
-    from solver_nas.nn.observe import Observer
     from solver_nas.rules import Memory
+
+
+class Observer(ABC):
+    """Statistics of one vertex; follows its neurons when sizes change."""
+
+    @abstractmethod
+    def select(self, moved: NDArray[np.intp]) -> Observer:
+        """The same statistics for other neurons: old positions, -1 for a new neuron."""
 
 
 class State(NamedTuple):

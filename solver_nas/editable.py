@@ -10,9 +10,9 @@ import numpy as np
 
 from solver_nas.errors import GraphError, RequestError
 from solver_nas.frontend import Model
-from solver_nas.nn.state import State, frozen
 from solver_nas.requests import is_whole
 from solver_nas.rules import label
+from solver_nas.state import State, frozen
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from solver_nas.frontend import Array
     from solver_nas.graph import Graph
     from solver_nas.labels import Labels
-    from solver_nas.nn.observe import Observer
     from solver_nas.rules import Memory
+    from solver_nas.state import Observer
 
 
 class Editable(Model):
