@@ -164,6 +164,7 @@ class Plan:
         if not self.empty:
             self.check()
             arrays = self.build()
+            self.model.approve(self.blueprint, arrays)
             self.model.commit(self.blueprint.after, arrays, self.indices)
         return Change(self.model, self)
 

@@ -74,6 +74,13 @@ class StoreError(SolverNasError, ValueError):
     """
 
 
+class VerificationError(SolverNasError):
+    """A changed model does not compute what it should, or cannot be run; the model is what it was.
+
+    The message says what was compared. Where the inputs that were made up do not suit the model, give some.
+    """
+
+
 class TrainingError(SolverNasError, ArithmeticError):
     """The loss is not finite: lower the learning rate, or look at the data."""
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from solver_nas.graph import Graph, Vertex
     from solver_nas.labels import Labels, Memory, Shape, Tensor
+    from solver_nas.plan import Blueprint
 
 Array = NDArray[Any]
 
@@ -68,6 +69,18 @@ class Model(ABC):
             labels: of the new structure, if they are known.
             memory: what rules have decided by looking at sizes; by default, that of the present labels.
         """
+
+    def approve(self, blueprint: Blueprint, arrays: Mapping[str, Array]) -> None:  # noqa: ARG002 - most trust their rules
+        """Look at a change of sizes as a whole before it is committed; whoever does not approve raises an error.
+
+        Args:
+            blueprint: the change.
+            arrays: every parameter as it will be.
+
+        Raises:
+            VerificationError: the changed model does not compute what it should.
+        """
+        return
 
     @abstractmethod
     def rename(self, old: str, new: str) -> Handle:

@@ -1,5 +1,6 @@
 """Networks and layers in NumPy."""
 
+from solver_nas.magnitude import magnitude
 from solver_nas.nn.activations import ACTIVATIONS, activation, relu
 from solver_nas.nn.arithmetic import add, concat, multiply
 from solver_nas.nn.attention import attend, attention
@@ -36,7 +37,6 @@ from solver_nas.nn.worth import (
     activation_times_outgoing,
     contribution,
     default_utility,
-    magnitude,
 )
 from solver_nas.state import Observer
 

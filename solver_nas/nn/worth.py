@@ -13,12 +13,13 @@ from solver_nas.classes import classify
 from solver_nas.errors import UtilityError
 from solver_nas.graph import Port
 from solver_nas.labels import FIXED, Tie
+from solver_nas.magnitude import magnitude, names_of, own_labels, rows_of
 from solver_nas.nn.observe import observed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from solver_nas.frontend import Array, Handle, Model
+    from solver_nas.frontend import Handle, Model
     from solver_nas.graph import Graph, Vertex
     from solver_nas.labels import IntArray, Labels, Use
     from solver_nas.nn.observe import ActivationStatistics, Floats
@@ -26,39 +27,6 @@ if TYPE_CHECKING:
 _HAIR = 1e-12  # relative; far above the rounding of a 64-bit sum, far below any utility that counts
 _WINDOWED = frozenset({"conv", "conv_transpose"})  # kinds whose weights slide over positions
 _NOBODY = -1  # stands for the class of positions that are of no concern
-
-
-def magnitude(handle: Handle) -> Floats | float:
-    """The L2 norm of each neuron's incoming weights, plus the absolute value of its bias.
-
-    Args:
-        handle: a vertex of any model.
-
-    Returns:
-        Shape (nout,); 0.0 for a vertex that makes no neurons of its own.
-    """
-    model, vertex = handle.model, handle.vertex
-    labels = model.labels
-    own, names = _own(labels, vertex), _names(labels, handle.name)
-    made = np.isin(names, own)
-    if not made.any():
-        return 0.0
-    squares, biases = np.zeros(len(own)), np.zeros(len(own))
-    for parameter in vertex.parameters.values():
-        record = labels.parameters[parameter.key]
-        array = np.asarray(model.arrays[parameter.key], np.float64).reshape(record.view)
-        for use in record.uses:
-            followed = use.levels[-1]["label"].reshape(-1)
-            mine = np.isin(followed, own)
-            if use.role == "contract" or not mine.any():
-                continue
-            rows, place = _rows(array, use), np.searchsorted(own, followed[mine])
-            if use.role == "follow" and array.ndim == len(use.axes):
-                np.add.at(biases, place, np.abs(rows[mine, 0]))
-            else:
-                np.add.at(squares, place, (rows[mine] ** 2).sum(axis=1))
-    place = np.minimum(np.searchsorted(own, names), len(own) - 1)
-    return np.where(made, np.sqrt(squares[place]) + biases[place], 0.0)
 
 
 def activation_times_outgoing(handle: Handle) -> Floats | float:
@@ -268,25 +236,13 @@ class _Reader:
 
 def _found(labels: Labels, vertex: Vertex) -> _Found | None:
     """The classes of the neurons that a vertex makes; `None` if it makes none."""
-    names = _names(labels, vertex.name)
-    mine = np.isin(names, _own(labels, vertex))
+    names = names_of(labels, vertex.name)
+    mine = np.isin(names, own_labels(labels, vertex))
     if not mine.any():
         return None
     classes = _classes(labels)[names]
     members = np.unique(classes[mine])
     return _Found(np.where(mine, np.searchsorted(members, classes), _NOBODY), members)
-
-
-def _own(labels: Labels, vertex: Vertex) -> IntArray:
-    """The labels that the parameters of a vertex make, ascending."""
-    made = [
-        use.levels[-1]["label"].reshape(-1)
-        for parameter in vertex.parameters.values()
-        for use in labels.parameters[parameter.key].uses
-        if use.role == "fresh"
-    ]
-    own = np.unique(np.concatenate([np.zeros(0, np.int64), *made]))
-    return np.asarray(own[own != FIXED])
 
 
 # Labels are values, and every vertex of a network asks for the classes of the same ones.
@@ -336,7 +292,7 @@ def _all_readings(labels: Labels, graph: Graph, outputs: tuple[Port, ...]) -> It
     ends = [port.vertex for port in outputs] or [name for name in graph.order if not graph.consumers(name)]
     for name in ends:
         if labels.tensors[Port(name)].blocks:
-            yield _Reading(name, classes[_names(labels, name)])
+            yield _Reading(name, classes[names_of(labels, name)])
     for vertex in graph.vertices:
         # A recurrent layer contracts its own output.
         sources = dict.fromkeys([*(port.vertex for port in vertex.inputs), vertex.name])
@@ -346,15 +302,10 @@ def _all_readings(labels: Labels, graph: Graph, outputs: tuple[Port, ...]) -> It
                     continue
                 wanted = classes[use.levels[-1]["label"].reshape(-1)]
                 for name in sources:
-                    if np.array_equal(classes[_names(labels, name)], wanted):
+                    if np.array_equal(classes[names_of(labels, name)], wanted):
                         # Convolutions of all kinds store (channels, channels, *window).
                         window = len(parameter.shape) - 2 if vertex.kind in _WINDOWED else 0
                         yield _Reading(name, wanted, parameter.key, use, window)
-
-
-def _names(labels: Labels, vertex: str) -> IntArray:
-    """The label of each position of a vertex's output."""
-    return np.asarray(labels.tensors[Port(vertex)].neurons["label"])
 
 
 def _readers(handle: Handle, found: _Found) -> list[_Reader] | None:
@@ -364,7 +315,7 @@ def _readers(handle: Handle, found: _Found) -> list[_Reader] | None:
     read = np.concatenate([reading.classes for reading in readings] or [found.members[:0]])
     unread = np.setdiff1d(found.members, read)
     if len(unread):
-        own = _classes(model.labels)[_names(model.labels, handle.name)]
+        own = _classes(model.labels)[names_of(model.labels, handle.name)]
         readings.append(_Reading(handle.name, np.where(np.isin(own, unread), own, _NOBODY)))
     readers = []
     for reading in readings:
@@ -376,7 +327,7 @@ def _readers(handle: Handle, found: _Found) -> list[_Reader] | None:
             record = model.labels.parameters[reading.key]
             array = np.asarray(model.arrays[reading.key], np.float64).reshape(record.view)
             places = int(np.prod(array.shape[array.ndim - reading.window :]))
-            weights = _rows(array, reading.use).reshape(len(group), -1, places)
+            weights = rows_of(array, reading.use).reshape(len(group), -1, places)
             group = _group(array.shape, reading.use, record.uses)
         readers.append(_Reader(reading.classes, statistics, weights, group))
     return readers
@@ -389,12 +340,6 @@ def _needed(handle: Handle, found: _Found) -> list[_Reader]:
             f"vertex {handle.name!r}: the activations of its readers were not recorded; call nn.calibrate(net, x) first"
         )
     return readers
-
-
-def _rows(array: Array, use: Use) -> Floats:
-    """A parameter with one row per neuron of a use."""
-    front = np.moveaxis(array, use.axes, range(len(use.axes)))
-    return np.asarray(front.reshape(use.levels[-1].size, -1))
 
 
 def _group(view: tuple[int, ...], use: Use, uses: Sequence[Use]) -> IntArray:

@@ -260,11 +260,11 @@ def _bind(
             batch = part.upto(shared)
     for axis, letter in enumerate(letters):
         if letter is None or letter in fixed or (letter in given and letter not in bound):
-            scope.tape.fix(weight.key, axis, reason)
-        elif letter not in bound:
+            _fix(scope, weight, axis)
+        elif letter not in bound and weight.place(axis) is not None:
             places = [letters.index(other) for other in (*batch.letters, letter)]
             shape = tuple(weight.shape[place] for place in places)
-            cells = scope.tape.fresh((weight.key, "axis", *places), shape, reason)
+            cells = scope.tape.fresh((weight.key, "axis", *map(weight.place, places)), shape, reason)
             if batch.levels:
                 scope.tape.joint(batch.levels[-1], cells, scope.reason("every group keeps equally many"))
             part = Part((*batch.letters, letter), (*batch.levels, cells))
@@ -273,16 +273,42 @@ def _bind(
             meeting.parts.append(part)
 
 
+def _fix(scope: Scope, weight: Weight, axis: int) -> None:
+    """This axis of a parameter, and of what accompanies it, never changes."""
+    place = weight.place(axis)
+    if place is not None:
+        scope.tape.fix(weight.key, place, scope.reason(f"parameter {weight.role!r}"))
+    for other, axes in weight.companions:
+        if axis in axes:
+            _fix(scope, other, axes.index(axis))
+
+
 def _use(scope: Scope, weight: Weight, letters: Sequence[str | None], part: Part, role: str) -> None:
+    """Bind the axes of a parameter that a block covers."""
     first = tuple(letters.index(letter) for letter in part.letters)
-    reason = scope.reason(f"parameter {weight.role!r}")
-    scope.tape.bind(weight.key, Use(first, part.levels, role), reason)
+    _bind_axes(scope, weight, first, part, role)
     # A letter may stand twice (a recurrent weight maps the state to itself): every place is bound.
     for axis, letter in enumerate(letters):
         if letter in part.letters and axis not in first:
             depth = part.letters.index(letter)
-            scope.tape.bind(
-                weight.key,
-                Use((*first[:depth], axis), part.levels[: depth + 1], "contract"),
-                reason,
-            )
+            _bind_axes(scope, weight, (*first[:depth], axis), part.upto(depth + 1), "contract")
+    for other, axes in weight.companions:
+        named = [letters[axis] for axis in axes]
+        # What accompanies a weight has the outermost letters of a block or none: groups, then outputs.
+        depth = next((depth for depth, letter in enumerate(part.letters) if letter not in named), len(part.letters))
+        if depth:
+            _use(scope, other, named, part.upto(depth), "follow")
+
+
+def _bind_axes(scope: Scope, weight: Weight, axes: Sequence[int], part: Part, role: str) -> None:
+    reason = scope.reason(f"parameter {weight.role!r}")
+    places = [weight.place(axis) for axis in axes]
+    known = tuple(place for place in places if place is not None)
+    if len(known) == len(places):
+        scope.tape.bind(weight.key, Use(known, part.levels, role), reason)
+        return
+    # The array has no axis there that could grow.
+    for level in part.levels:
+        scope.tape.pin(level, reason)
+    for place in known:
+        scope.tape.fix(weight.key, place, reason)

@@ -39,7 +39,7 @@ def reshape(scope: Scope, tensor: Tensor, shape: Shape, *, fixed: Sequence[int] 
     """
     held = [axis % len(shape) for axis in fixed]
     groups = _recorded(scope, _rowed(_groups(scope, tensor, shape), held))
-    result = _regroup(scope, tensor, shape, groups, held)
+    result = regroup(scope, tensor, shape, groups, held)
     return whole(scope, result, held, "this axis of a reshape is fixed") if held else result
 
 
@@ -54,7 +54,7 @@ def split_axis(scope: Scope, tensor: Tensor, axis: int, sizes: Sequence[int]) ->
     later = range(axis + 1, len(tensor.shape))
     groups += [([place], [place + len(sizes) - 1]) for place in later]
     shape = (*tensor.shape[:axis], *sizes, *tensor.shape[axis + 1 :])
-    return _regroup(scope, tensor, shape, groups)
+    return regroup(scope, tensor, shape, groups)
 
 
 def merge_axes(scope: Scope, tensor: Tensor, first: int, count: int) -> Tensor:
@@ -67,10 +67,19 @@ def merge_axes(scope: Scope, tensor: Tensor, first: int, count: int) -> Tensor:
     later = range(first + count, len(tensor.shape))
     groups += [([place], [place - count + 1]) for place in later]
     shape = (*tensor.shape[:first], size, *tensor.shape[first + count :])
-    return _regroup(scope, tensor, shape, groups)
+    return regroup(scope, tensor, shape, groups)
 
 
-def _regroup(scope: Scope, tensor: Tensor, shape: Shape, groups: Groups, fixed: Sequence[int] = ()) -> Tensor:
+def regroup(scope: Scope, tensor: Tensor, shape: Shape, groups: Groups, fixed: Sequence[int] = ()) -> Tensor:
+    """A reshape of which it is known which axes of the input become which axes of the output.
+
+    Args:
+        scope: the vertex.
+        tensor: the input.
+        shape: the output's shape.
+        groups: neighbouring axes of the input and those of the output that hold the same elements, in order.
+        fixed: axes of the output that stay as long as they are.
+    """
     scope.speak(tensor)
     blocks = list(tensor.blocks)
     # Names of axes while they change: ("old", i) until its group is done, ("new", j) afterwards.

@@ -25,12 +25,22 @@ class Weight:
     Args:
         role: its name in the vertex.
         key: which array it is.
-        shape: the shape under which the rule sees it.
+        shape: the shape under which the operation sees it.
+        order: for every axis of that shape, which axis of the parameter's view it is; `None` for one of size 1
+            that the array does not have. By default they are the same.
+        companions: parameters that accompany some of its axes, as the scales of a quantised weight do; each
+            with the axes of `shape` that its own axes stand for.
     """
 
     role: str
     key: str
     shape: tuple[int, ...]
+    order: tuple[int | None, ...] | None = None
+    companions: tuple[tuple[Weight, tuple[int, ...]], ...] = ()
+
+    def place(self, axis: int) -> int | None:
+        """Which axis of the parameter's view an axis is."""
+        return axis if self.order is None else self.order[axis]
 
 
 class Scope:
@@ -80,13 +90,20 @@ class Scope:
         """Whether the vertex owns a parameter in this role."""
         return role in self.vertex.parameters
 
-    def weight(self, role: str, view: Sequence[Sequence[int]] | None = None) -> Weight:
+    def weight(
+        self,
+        role: str,
+        view: Sequence[Sequence[int]] | None = None,
+        order: Sequence[int | None] | None = None,
+    ) -> Weight:
         """A parameter of this vertex as an operand.
 
         Args:
             role: its name in the vertex.
             view: for every storage axis, the sizes that it is seen as; by default as it is stored.
                 `((8, 4), (16,))` sees an array of shape (32, 16) as (8, 4, 16).
+            order: the axes of that view in the order in which the operation has them, where this is another one;
+                `None` for an axis of size 1 that the array does not have.
         """
         parameter = self.vertex.parameters[role]
         groups = [(size,) for size in parameter.shape] if view is None else [tuple(sizes) for sizes in view]
@@ -105,7 +122,18 @@ class Scope:
             raise self.fail(f"parameter {role!r} has shape {parameter.shape}, it cannot be seen as {groups}")
         self.tape.parameter(parameter.key, shape, tuple(storage), self.reason(f"parameter {role!r}"))
         self._weights.add(role)
-        return Weight(role, parameter.key, shape)
+        if order is None:
+            return Weight(role, parameter.key, shape)
+        for axis in set(range(len(shape))).difference(order):
+            self.tape.fix(parameter.key, axis, self.reason(f"parameter {role!r}"))
+        seen = tuple(1 if axis is None else shape[axis] for axis in order)
+        return Weight(role, parameter.key, seen, tuple(order))
+
+    def freeze(self, role: str, why: str) -> None:
+        """Keep a parameter as it is for ever."""
+        parameter = self.vertex.parameters[role]
+        self.tape.freeze(parameter.key, parameter.shape, self.reason(why))
+        self._weights.add(role)
 
     def speak(self, tensor: Tensor) -> None:
         """Note that a primitive has dealt with every axis of this tensor."""

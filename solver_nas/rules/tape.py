@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from solver_nas.errors import RuleError
 from solver_nas.labels import (
@@ -82,6 +84,7 @@ class Tape:
         self._balances: list[Balance] = []
         self._farewells: list[Farewell] = []
         self._works: list[Volume] = []
+        self._idle: list[Tie] = []
         self._parameters: dict[str, _ParameterRecord] = {}
 
     def fresh(self, key: SourceKey, shape: tuple[int, ...], reason: Reason) -> Neurons:
@@ -157,6 +160,31 @@ class Tape:
         """These have to go."""
         self._farewells.append(Farewell(array["label"].reshape(-1), reason))
 
+    def idle(self, array: Neurons, reason: Reason) -> None:
+        """These are all alike: they follow what they meet, and if they meet nothing, they are kept."""
+        labels = array["label"].reshape(-1)
+        self._idle.append(Tie(labels, np.full_like(labels, FIXED), reason))
+
+    def _forsaken(self) -> list[Tie]:
+        """Ties to the fixed label for those idle labels that are tied to no others."""
+        if not self._idle:
+            return []
+        left = np.concatenate([np.zeros(0, np.int64), *(tie.left for tie in self._ties)])
+        right = np.concatenate([np.zeros(0, np.int64), *(tie.right for tie in self._ties)])
+        matrix = coo_array((np.ones(len(left), bool), (left, right)), shape=(self._count, self._count))
+        classes, class_of = connected_components(matrix, directed=False)
+        idle = np.zeros(self._count, bool)
+        for tie in self._idle:
+            idle[tie.left] = True
+        busy = np.zeros(classes, bool)
+        busy[class_of[~idle]] = True
+        found = []
+        for tie in self._idle:
+            alone = ~busy[class_of[tie.left]]
+            if alone.any():
+                found.append(Tie(tie.left[alone], tie.right[alone], tie.reason))
+        return found
+
     def work(self, volume: Volume) -> None:
         """A contraction multiplies and adds that often, for one sample."""
         self._works.append(volume)
@@ -204,6 +232,13 @@ class Tape:
             if axis in use.axes:
                 self.pin(use.levels[use.axes.index(axis)], reason)
 
+    def freeze(self, key: str, shape: tuple[int, ...], reason: Reason) -> None:
+        """No axis of this parameter ever changes, however its vertices see it."""
+        if key not in self._parameters:
+            self.parameter(key, shape, tuple((axis,) for axis in range(len(shape))), reason)
+        for axis in range(len(self._parameters[key].view)):
+            self.fix(key, axis, reason)
+
     def labels(self, tensors: Mapping[Port, Tensor]) -> Labels:
         """Everything that was said, as a value."""
         parameters = {
@@ -216,7 +251,7 @@ class Tape:
             self.choices,
             dict(tensors),
             parameters,
-            tuple(self._ties),
+            (*self._ties, *self._forsaken()),
             tuple(self._joints),
             tuple(self._products),
             tuple(self._encounters),

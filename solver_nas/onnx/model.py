@@ -1,0 +1,261 @@
+"""An ONNX model that can be inspected and changed like a network of this library."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from solver_nas.editable import Editable
+from solver_nas.errors import GraphError, RequestError, StoreError, VerificationError
+from solver_nas.magnitude import magnitude
+from solver_nas.onnx import runtime, store, verify
+from solver_nas.onnx.operator import PREFIX
+from solver_nas.onnx.rewrite import written
+from solver_nas.onnx.source import open_model
+from solver_nas.onnx.structure import understand
+from solver_nas.rules import label
+from solver_nas.state import State, frozen
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from onnx import ModelProto
+
+    from solver_nas.frontend import Array, Handle, Model
+    from solver_nas.graph import Graph, Vertex
+    from solver_nas.onnx.source import Origin
+    from solver_nas.onnx.structure import Structure
+    from solver_nas.plan import Blueprint
+
+_ROUNDING = 1e-4  # relative difference up to which outputs are equal but for rounding
+
+
+def load(
+    source: str | os.PathLike[str] | bytes | ModelProto,
+    input_shapes: Mapping[str, Sequence[int | None]] | None = None,
+    *,
+    inputs: Mapping[str, Array] | None = None,
+    free_outputs: bool = False,
+    history: int = 1,
+) -> OnnxModel:
+    """Open an ONNX model.
+
+    Args:
+        source: a file, its bytes, or a `ModelProto`, which stays as it is.
+        input_shapes: input name -> shape, with the batch, for sizes that the model leaves open; `None` for a size
+            that stays open. Costs such as `macs` need to know all sizes but the batch.
+        inputs: arrays with which changes are tried out before they are made; by default, random ones.
+        free_outputs: whether what the model returns may change its size; by default it stays as it is.
+        history: how many changes `undo` can take back.
+
+    Raises:
+        StoreError: this is no ONNX model, or a damaged one, or it wants to read files outside its folder; or no
+            sizes were found for what it leaves open.
+        OSError: there is no such file.
+    """
+    origin = open_model(source)
+    given = {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
+    structure = understand(origin, given, free=free_outputs)
+    state = State(
+        structure.graph, frozen(structure.arrays), {}, _fills(structure.graph), None, np.random.default_rng(0)
+    )
+    model = OnnxModel(origin, structure, state, history)
+    model.trial_inputs = None if inputs is None else dict(inputs)
+    return model
+
+
+class OnnxModel(Editable):
+    """An ONNX model: the same handles, verbs and limits as a network made of NumPy layers.
+
+    Vertices are called as the nodes are; a node of which several outputs are used has a vertex for each, the
+    later ones with `:1`, `:2` behind the name. Made by `solver_nas.onnx.load`.
+    """
+
+    def __init__(self, origin: Origin, structure: Structure, state: State, history: int) -> None:
+        """Only for `load`."""
+        super().__init__(state, np.float32, history)
+        self._origin, self._structure = origin, structure
+        self.trial_inputs: dict[str, Array] | None = None
+        self._proto: ModelProto | None = None
+        # What was approved last: the graph, and the model that it became.
+        self._approved: tuple[Graph, ModelProto] | None = None
+
+    def _empty(self) -> Self:
+        twin = type(self)(self._origin, self._structure, self._state, 0)
+        twin.trial_inputs = self.trial_inputs
+        return twin
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._proto = None
+
+    @property
+    def structure(self) -> Structure:
+        """What was read: values, facts, steps."""
+        return self._structure
+
+    @property
+    def proto(self) -> ModelProto:
+        """The model as it is now, as a copy."""
+        from onnx import ModelProto
+
+        made = ModelProto()
+        made.CopyFrom(self._written())
+        return made
+
+    def _written(self) -> ModelProto:
+        if self._proto is None and self._approved is not None and self._approved[0] is self.graph:
+            self._proto = self._approved[1]
+        if self._proto is None:
+            self._proto = written(self._origin, self._structure, self.graph, self.arrays)
+        return self._proto
+
+    def save(self, path: str | os.PathLike[str], *, external: bool | None = None) -> None:
+        """Write the model to a file; if anything fails, a file that was there stays.
+
+        Args:
+            path: the file's.
+            external: whether large tensors go into a file beside it; by default, where the model is larger than
+                2 GB.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        from pathlib import Path
+
+        store.write(self._written(), Path(path), external=external)
+
+    def __call__(self, inputs: Mapping[str, Array] | None = None, **named: Array) -> dict[str, Array]:
+        """Run the model with onnxruntime.
+
+        Args:
+            inputs: arrays by the names of inputs.
+            named: the same, as keywords.
+
+        Returns:
+            Arrays by the names of outputs.
+        """
+        given = {name: np.asarray(array) for name, array in {**(inputs or {}), **named}.items()}
+        if set(given) != set(self._structure.inputs):
+            raise RequestError(f"the model takes the inputs {sorted(self._structure.inputs)}, got {sorted(given)}")
+        return runtime.run(runtime.session(self._written()), given)
+
+    # -- what planning asks for ------------------------------------------------------------------
+
+    def approve(self, blueprint: Blueprint, arrays: Mapping[str, Array]) -> None:
+        """Check the changed model, run it, and compare it with the original without the neurons that go.
+
+        Raises:
+            VerificationError: it is not valid, does not run, or computes something else.
+        """
+        changed = written(self._origin, self._structure, blueprint.after, arrays)
+        verify.valid(changed)
+        found = self.comparison(blueprint, arrays, changed)
+        if not found.difference <= verify.TOLERANCE:
+            raise VerificationError(
+                f"the changed model differs from the original without the neurons that go by {found.difference:.2g} of "
+                f"the largest output, {verify.TOLERANCE:g} are allowed for rounding; nothing was changed"
+            )
+        self._approved = (blueprint.after, changed)
+
+    def comparison(
+        self,
+        blueprint: Blueprint,
+        arrays: Mapping[str, Array],
+        changed: ModelProto,
+        inputs: Mapping[str, Array] | None = None,
+    ) -> verify.Comparison:
+        """How a changed model compares with the original without the neurons that go."""
+        labels = self.labels
+        gone = verify.removal(self.graph, labels, blueprint)
+        added = None
+        if verify.grows_together(labels, blueprint):
+            added = verify.addition(blueprint.after, label(blueprint.after, memory=blueprint.memory), blueprint)
+        try:
+            return verify.compare(
+                self._written(), changed, self._structure, gone, added, (self.arrays, arrays), inputs or self._trial()
+            )
+        except StoreError as error:
+            raise VerificationError(
+                f"the change could not be tried out: {error}; give inputs that suit the model: load(..., inputs=...)"
+            ) from error
+
+    def _trial(self) -> dict[str, Array]:
+        """Inputs to try changes out with."""
+        if self.trial_inputs is not None:
+            return self.trial_inputs
+        rng = np.random.default_rng(0)
+        return runtime.made_up(self._structure, runtime.trial_shapes(self._structure), rng)
+
+    def rename(self, old: str, new: str) -> Handle:
+        """Give a vertex another name.
+
+        Raises:
+            GraphError: the name is taken.
+        """
+        if new != old:
+            if new in self.graph:
+                raise GraphError(f"vertex {new!r} is there already; names must be unique")
+            memory = self._state.memory and self._state.memory.renamed(old, new)
+            self._enter(self._state._replace(graph=self.graph.renamed(old, new), memory=memory))
+        return self.handle(new)
+
+    def entrance(self, vertex: Handle, kind: str) -> Handle:
+        """A learned scale of zero behind a vertex."""
+        raise NotImplementedError
+
+    def compare(self, other: Model, *, seed: int = 0) -> float | None:
+        """The largest relative difference between two models' outputs for random inputs."""
+        assert isinstance(other, OnnxModel), "models are compared with models"
+        rng = np.random.default_rng(seed)
+        given = runtime.made_up(self._structure, runtime.trial_shapes(self._structure), rng)
+        one = runtime.run(runtime.session(self._written()), given)
+        changed = other._written()  # noqa: SLF001 - of its own class
+        return runtime.distance(one, runtime.run(runtime.session(changed), given))
+
+    @property
+    def precision(self) -> float:
+        """Relative differences up to this are rounding."""
+        return _ROUNDING
+
+    def default_utility(self, handle: Handle) -> NDArray[np.float64] | float:
+        """The L2 norm of each neuron's incoming weights, plus the absolute value of its bias."""
+        return magnitude(handle)
+
+    def __repr__(self) -> str:
+        """How many vertices and parameters."""
+        total = sum(array.size for array in self.arrays.values())
+        return f"<OnnxModel: {len(self)} vertices, {total:,} parameters>"
+
+
+def _fills(graph: Graph) -> dict[str, float]:
+    """What new entries of parameters start with that are no weights of neurons."""
+    found: dict[str, float] = {}
+    for vertex in graph.vertices:
+        for role, parameter in vertex.parameters.items():
+            value = _fill(vertex, role)
+            if value is not None:
+                found[parameter.key] = value
+    return found
+
+
+_NORMS = frozenset(
+    {"BatchNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization", "GroupNormalization"}
+)
+_ONES = frozenset({"scale", "var", "input_var", "Scale"})
+
+
+def _fill(vertex: Vertex, role: str) -> float | None:
+    kind = vertex.kind.removeprefix(PREFIX)
+    if kind in _NORMS:
+        return 1.0 if role in _ONES else 0.0
+    if kind in ("Div", "Mod") and role == "B":
+        return 1.0
+    if role.endswith("scale"):
+        return 1.0
+    if role.endswith("zero point"):
+        return 0.0
+    return None

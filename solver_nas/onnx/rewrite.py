@@ -1,0 +1,463 @@
+"""From a changed graph and its arrays back to an ONNX model.
+
+The model is a copy of the one that was read, in which tensors, attributes and literal numbers are replaced. Shapes
+that the model computes from others follow by themselves; where they do not come out as the graph says (a number of
+heads that is written down somewhere), that number is replaced.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, NodeProto, TypeProto, helper
+
+from solver_nas.errors import VerificationError
+from solver_nas.onnx import tensors
+from solver_nas.onnx.facts import Facts, Source, context_of
+from solver_nas.onnx.flatten import Program, Step, bodies, flatten
+from solver_nas.onnx.structure import constant_fact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from solver_nas.graph import Graph, Vertex
+    from solver_nas.labels import Shape
+    from solver_nas.onnx.facts import Fact
+    from solver_nas.onnx.operator import Slot
+    from solver_nas.onnx.source import Origin
+    from solver_nas.onnx.structure import Structure
+
+Array = NDArray[Any]
+Numbers = tuple[int | float | bool | None, ...]
+
+_NO_INPUTS = 4  # the version of the format since which initializers need not be inputs as well
+_WHERE = 9  # the version of the standard since which there is an operator Where
+
+
+def written(origin: Origin, structure: Structure, graph: Graph, arrays: Mapping[str, Array]) -> ModelProto:
+    """The model that a graph and its arrays describe.
+
+    Args:
+        origin: the model that was read.
+        structure: its structure as it was read.
+        graph: the structure now.
+        arrays: all parameters now.
+
+    Raises:
+        VerificationError: the shapes of the changed model do not come out as the graph says.
+    """
+    made = ModelProto()
+    same = all(array is structure.arrays.get(key) for key, array in arrays.items())
+    if same and (graph is structure.graph or graph.vertices == structure.graph.vertices):
+        made.CopyFrom(origin.whole)
+        return made
+    made.CopyFrom(origin.proto)
+    _Writer(origin, structure, graph, arrays, made).run()
+    return made
+
+
+class _Writer:
+    def __init__(
+        self, origin: Origin, structure: Structure, graph: Graph, arrays: Mapping[str, Array], made: ModelProto
+    ) -> None:
+        self._origin, self._structure, self._graph, self._arrays, self._made = origin, structure, graph, arrays, made
+        self._program: Program = flatten(made)
+        self._dirty = {key for key, array in arrays.items() if array is not structure.arrays.get(key)}
+        self._used_before = _used(made.graph)
+        self._taken = set(_names(made.graph))
+        self._before: dict[int, list[NodeProto]] = {}
+        self._constants: list[tuple[str, Array]] = []
+        self._vertices: dict[int, list[Vertex]] = {}
+        for vertex in graph.vertices:
+            node = vertex.attributes.get("node")
+            if isinstance(node, int):
+                self._vertices.setdefault(node, []).append(vertex)
+
+    def run(self) -> None:
+        """Change the copy."""
+        for key in sorted(self._dirty):
+            self._store(key)
+        facts = self._facts()
+        for place, step in enumerate(self._program.steps):
+            self._walk(place, step, facts)
+        self._check(facts)
+        self._insert(self._made.graph)
+        self._add_constants()
+        self._sweep()
+        self._describe(facts)
+
+    # -- arrays ------------------------------------------------------------------------------------
+
+    def _store(self, key: str) -> None:
+        """Put a changed array where the old one was."""
+        array = self._arrays[key]
+        tensor = self._program.constants.get(key)
+        if tensor is None:
+            return
+        tensor.CopyFrom(tensors.write(array, tensor.name, tensor))
+        for value in self._made.graph.input:
+            if value.name == tensor.name:
+                _set_shape(value.type, array.shape)
+
+    def _facts(self) -> Facts:
+        constants = {
+            name: constant_fact(tensor, self._origin.folder, name) for name, tensor in self._program.constants.items()
+        }
+        inputs = {name: self._structure.facts[name] for name in self._program.inputs}
+        return Facts(context_of(self._made), constants, inputs)
+
+    # -- step by step ------------------------------------------------------------------------------
+
+    def _walk(self, place: int, step: Step, facts: Facts) -> None:
+        vertices = self._vertices.get(place, [])
+        for vertex in vertices:
+            step = self._adjust(step, vertex, facts)
+        if not vertices:
+            step = self._adjust_view(step, facts)
+        if not vertices and any(name in self._dirty for name in step.inputs):
+            self._dirty.update(name for name in step.outputs if name)
+        held = next((name for name in step.outputs if name in self._arrays), None)
+        if held is not None and not vertices:
+            self._hold(step, held, facts)
+        else:
+            facts.learn(step)
+
+    def _hold(self, step: Step, key: str, facts: Facts) -> None:
+        """A constant that the model computes has to be what its readers were planned with."""
+        array, node = self._arrays[key], step.node
+        assert node is not None, "constants are computed by nodes"
+        if key not in self._dirty:
+            facts.learn(step)
+            known = facts[key].constant
+            big = array.size > 0 and known is None and facts[key].source is Source.CONSTANT
+            if big or (
+                known is not None
+                and known.dtype == array.dtype
+                and np.array_equal(known, array, equal_nan=array.dtype.kind == "f")
+            ):
+                return
+        made = helper.make_node(
+            "Constant", [], [node.output[0]], name=node.name, value=tensors.write(array, node.output[0])
+        )
+        node.CopyFrom(made)
+        facts.learn(replace(step, operator="Constant", inputs=(), attributes={}))
+
+    def _adjust(self, step: Step, vertex: Vertex, facts: Facts) -> Step:
+        node = step.node
+        assert node is not None, "vertices that stand for no node have no place"
+        onnx = cast("Mapping[str, object]", vertex.attributes["onnx"])
+        for name, value in onnx.items():
+            if step.attributes.get(name) != value:
+                _set_attribute(node, name, value)
+        step = replace(step, attributes={**step.attributes, **onnx})
+        for slot, wanted in self._wanted(step, vertex, facts).items():
+            step = self._number(step, slot, wanted, facts)
+        return step
+
+    def _adjust_view(self, step: Step, facts: Facts) -> Step:
+        """Literal shapes of constants that are seen in another shape follow the constant."""
+        if step.operator != "Reshape" or not step.outputs[0] or len(step.inputs) < 2:
+            return step
+        view = self._structure.views.get(step.outputs[0])
+        if view is None or view.key not in self._dirty:
+            return step
+        shape = self._arrays[view.key].shape
+        order = view.order if view.order is not None else tuple(range(len(shape)))
+        target = tuple(1 if axis is None else shape[axis] for axis in order)
+        return self._number(step, 1, self._target(step, 1, target, facts), facts)
+
+    def _wanted(self, step: Step, vertex: Vertex, facts: Facts) -> dict[int, Numbers]:
+        """The numbers that a node has to read, by input."""
+        shape = cast("Shape", vertex.attributes["shape"])
+        match step.operator:
+            case "Reshape" if len(step.inputs) > 1:
+                return {1: self._target(step, 1, shape, facts)}
+            case "Reshape":
+                self._old_reshape(step, shape)
+                return {}
+            case "Expand":
+                return {1: self._filled(step, 1, shape, facts)}
+            case "ConstantOfShape":
+                return {0: self._filled(step, 0, shape, facts)}
+            case "Split":
+                return self._parts(step, vertex)
+            case "Squeeze":
+                return self._squeezed(step, vertex, facts)
+            case _:
+                slots = cast("Sequence[Slot | None]", vertex.attributes["slots"])
+                return {
+                    place: slot.value.elements
+                    for place, slot in enumerate(slots)
+                    if slot is not None and slot.value is not None and place < len(step.inputs)
+                }
+
+    def _target(self, step: Step, slot: int, shape: Shape, facts: Facts) -> Numbers:
+        """What a Reshape has to read so that its result has a shape; what is 0, -1 or computed stays if it can."""
+        current, given = facts[step.inputs[slot]].numbers, facts[step.inputs[0]]
+        if current is None or len(current) != len(shape):
+            return ()
+        sizes, zero = given.shape, not step.attributes.get("allowzero", 0)
+        found: list[int | float | bool | None] = []
+        for axis, (now, size) in enumerate(zip(current, shape, strict=True)):
+            copied = now == 0 and zero and sizes is not None and axis < len(sizes) and sizes[axis] == size
+            found.append(cast("int | None", now) if size is None or now in (-1, None) or copied else size)
+        return self._inferred(step, slot, tuple(found), facts)
+
+    def _inferred(self, step: Step, slot: int, target: Numbers, facts: Facts) -> Numbers:
+        """Let a size that is computed from other sizes be inferred where it would not come out right."""
+        if -1 in target or None not in target:
+            return target
+        for trial, seen in enumerate(facts[step.inputs[slot]].seen):
+            given = facts[step.inputs[0]].seen[trial].shape
+            if seen.number is None or given is None or None in given:
+                return target
+            row = seen.number.reshape(-1).tolist()
+            sizes = [
+                (given[axis] if one == 0 and axis < len(given) else one)
+                for axis, one in enumerate(now if want is None else want for want, now in zip(target, row, strict=True))
+            ]
+            if prod(int(size or 0) for size in sizes) != prod(size or 0 for size in given):
+                place = next(axis for axis, one in enumerate(target) if one is None)
+                return tuple(-1 if axis == place else one for axis, one in enumerate(target))
+        return target
+
+    def _old_reshape(self, step: Step, shape: Shape) -> None:
+        """Before version 5 of the standard, the shape is an attribute."""
+        now = cast("Sequence[int]", step.attributes.get("shape", ()))
+        found = tuple(one if size is None or one in (0, -1) else size for one, size in zip(now, shape, strict=True))
+        if step.node is not None and found != tuple(now):
+            _set_attribute(step.node, "shape", found)
+
+    def _filled(self, step: Step, slot: int, shape: Shape, facts: Facts) -> Numbers:
+        """What is read as a shape that results have, whole or in part."""
+        current = facts[step.inputs[slot]].numbers
+        if current is None:
+            return ()
+        tail = shape[len(shape) - len(current) :]
+        # A one stands for any size of what is expanded.
+        return tuple(
+            cast("int | None", now) if size is None or (now == 1 and step.operator == "Expand") else size
+            for now, size in zip(current, tail, strict=True)
+        )
+
+    def _parts(self, step: Step, vertex: Vertex) -> dict[int, Numbers]:
+        parts = cast("tuple[int, ...] | None", vertex.attributes["parts"])
+        before = self._structure.graph.vertex(vertex.name) if vertex.name in self._structure.graph else None
+        if parts is None or step.node is None or (before is not None and before.attributes["parts"] == parts):
+            return {}
+        if len(step.inputs) > 1:
+            return {1: parts}
+        if self._program_opset("") >= 13:  # the version in which the sizes became an input
+            if "num_outputs" in step.attributes:
+                _drop_attribute(step.node, "num_outputs")
+            name = self._constant(f"{step.node.output[0]}.split", np.array(parts, np.int64))
+            step.node.input.append(name)
+        else:
+            _set_attribute(step.node, "split", parts)
+        return {}
+
+    def _squeezed(self, step: Step, vertex: Vertex, facts: Facts) -> dict[int, Numbers]:
+        """A node that drops all axes of size 1 would drop too many where another one has become 1."""
+        given = facts[step.inputs[0]].shape
+        axes = cast("tuple[int, ...]", vertex.attributes["axes"])
+        named = "axes" in step.attributes or (len(step.inputs) > 1 and step.inputs[1])
+        if named or step.node is None or given is None or tuple(a for a, s in enumerate(given) if s == 1) == axes:
+            return {}
+        if self._program_opset("") >= 13:  # the version in which the axes became an input
+            step.node.input.append(self._constant(f"{step.node.output[0]}.axes", np.array(axes, np.int64)))
+        else:
+            _set_attribute(step.node, "axes", axes)
+        return {}
+
+    def _program_opset(self, domain: str) -> int:
+        return context_of(self._made).opsets.get(domain, 1)
+
+    # -- literal numbers ---------------------------------------------------------------------------
+
+    def _number(self, step: Step, slot: int, wanted: Numbers, facts: Facts) -> Step:
+        """Make a node read these numbers; `None` for one that stays what it is."""
+        fact, node = facts[step.inputs[slot]], step.node
+        current = fact.numbers
+        if node is None or current is None or not wanted:
+            return step
+        open_places = len(wanted) == len(current)
+        if open_places and all(want is None or want == now for want, now in zip(wanted, current, strict=True)):
+            return step
+        first = fact.seen[0].number
+        assert first is not None, "its elements are known"
+        shape = first.shape if open_places else (len(wanted),)
+        kept = [
+            want is None or (open_places and now is None and want == now)
+            for want, now in zip(wanted, [*current, *wanted], strict=False)
+        ]
+        literal = np.array([0 if want is None else want for want in wanted], first.dtype).reshape(shape)
+        name = self._constant(f"{node.input[slot]}.resized", literal)
+        known = constant_fact(tensors.write(literal, name), None, name)
+        if any(kept):
+            name, known = self._where(step, slot, name, literal, np.array(kept).reshape(shape), fact)
+        facts.known[name] = known
+        node.input[slot] = name
+        inputs = tuple(name if place == slot else one for place, one in enumerate(step.inputs))
+        return replace(step, inputs=inputs)
+
+    def _where(self, step: Step, slot: int, literal: str, array: Array, kept: Array, fact: Fact) -> tuple[str, Fact]:
+        """Some of the numbers are literal, the others are computed as they were."""
+        node = step.node
+        assert node is not None, "only nodes read numbers"
+        if self._program_opset("") < _WHERE:
+            raise VerificationError(
+                f"node {step.name!r} ({step.operator}) computes its shape, which has to be changed in part; that needs "
+                f"version {_WHERE} of the standard: convert the model with onnx.version_converter first"
+            )
+        mask = self._constant(f"{node.input[slot]}.kept", kept)
+        name = self._fresh(f"{node.input[slot]}.resized")
+        made = helper.make_node(
+            "Where", [mask, node.input[slot], literal], [name], name=self._fresh(f"{node.name or name}.shape")
+        )
+        self._before.setdefault(id(node), []).append(made)
+        seen = tuple(
+            one._replace(number=None if one.number is None else np.where(kept, one.number, array)) for one in fact.seen
+        )
+        return name, replace(fact, seen=seen)
+
+    def _constant(self, name: str, array: Array) -> str:
+        free = self._fresh(name)
+        self._constants.append((free, array))
+        return free
+
+    def _fresh(self, name: str) -> str:
+        free, number = name, 2
+        while free in self._taken:
+            free, number = f"{name}.{number}", number + 1
+        self._taken.add(free)
+        return free
+
+    # -- putting it together -----------------------------------------------------------------------
+
+    def _check(self, facts: Facts) -> None:
+        """What comes out has to be what was planned."""
+        for vertex in self._graph.vertices:
+            value = vertex.attributes.get("value")
+            if not isinstance(value, str) or value not in facts.known:
+                continue
+            planned, found = cast("Shape", vertex.attributes["shape"]), facts[value].shape
+            known = self._structure.facts[value].shape if value in self._structure.facts.known else None
+            if known is not None and found != planned:
+                raise VerificationError(
+                    f"vertex {vertex.name!r} ({vertex.attributes['operator']}) would have the shape {found} instead of "
+                    f"{planned}: a number that its shape is computed from cannot be changed; nothing was changed"
+                )
+
+    def _insert(self, graph: GraphProto) -> None:
+        for node in graph.node:
+            for _, body in bodies(node):
+                self._insert(body)
+        if not any(id(node) in self._before for node in graph.node):
+            return
+        nodes = []
+        for node in graph.node:
+            nodes += [*self._before.get(id(node), ()), node]
+        copies = []
+        for node in nodes:
+            copy = NodeProto()
+            copy.CopyFrom(node)
+            copies.append(copy)
+        del graph.node[:]
+        graph.node.extend(copies)
+
+    def _add_constants(self) -> None:
+        graph = self._made.graph
+        if self._made.ir_version >= _NO_INPUTS:
+            graph.initializer.extend(tensors.write(array, name) for name, array in self._constants)
+            return
+        nodes = [
+            helper.make_node("Constant", [], [name], value=tensors.write(array, name))
+            for name, array in self._constants
+        ]
+        copies = [NodeProto.FromString(node.SerializeToString()) for node in graph.node]
+        del graph.node[:]
+        graph.node.extend([*nodes, *copies])
+
+    def _sweep(self) -> None:
+        """Drop what nobody reads any more."""
+        graph = self._made.graph
+        while True:
+            used = _used(graph)
+            idle = [node for node in graph.node if node.output and not any(name in used for name in node.output)]
+            idle = [node for node in idle if any(name in self._used_before for name in node.output)]
+            if not idle:
+                break
+            for node in idle:
+                graph.node.remove(node)
+        gone = [t.name for t in graph.initializer if t.name not in used and t.name in self._used_before]
+        for name in gone:
+            graph.initializer.remove(next(tensor for tensor in graph.initializer if tensor.name == name))
+            for value in [value for value in graph.input if value.name == name]:
+                graph.input.remove(value)
+
+    def _describe(self, facts: Facts) -> None:
+        """Shapes that are written down follow."""
+        graph = self._made.graph
+        there = {name for node in graph.node for name in node.output} | {value.name for value in graph.input}
+        for value in [value for value in graph.value_info if value.name not in there]:
+            graph.value_info.remove(value)
+        for value in [*graph.value_info, *graph.output]:
+            if value.name in facts.known:
+                _update_shape(value.type, facts[value.name].shape)
+        for step in self._program.steps:
+            if step.node is None:
+                continue
+            for (_, body), entered in zip(bodies(step.node), step.bodies, strict=True):
+                del body.value_info[:]
+                for values, names in ((body.input, entered.inputs), (body.output, entered.outputs)):
+                    for value, name in zip(values, names, strict=True):
+                        if name in facts.known:
+                            _update_shape(value.type, facts[name].shape)
+
+
+def _used(graph: GraphProto) -> set[str]:
+    """Names that nodes of a graph or of the bodies in it read, or that are returned."""
+    found = {value.name for value in graph.output}
+    for node in graph.node:
+        found.update(node.input)
+        for _, body in bodies(node):
+            found |= _used(body)
+    return found
+
+
+def _names(graph: GraphProto) -> Iterator[str]:
+    yield from (value.name for value in graph.input)
+    yield from (tensor.name for tensor in graph.initializer)
+    for node in graph.node:
+        yield node.name
+        yield from node.output
+        for _, body in bodies(node):
+            yield from _names(body)
+
+
+def _set_attribute(node: NodeProto, name: str, value: object) -> None:
+    _drop_attribute(node, name)
+    node.attribute.append(helper.make_attribute(name, list(value) if isinstance(value, tuple) else value))
+
+
+def _drop_attribute(node: NodeProto, name: str) -> None:
+    for attribute in [attribute for attribute in node.attribute if attribute.name == name]:
+        node.attribute.remove(attribute)
+
+
+def _set_shape(kind: TypeProto, shape: Sequence[int]) -> None:
+    for dim, size in zip(kind.tensor_type.shape.dim, shape, strict=False):
+        dim.dim_value = size
+
+
+def _update_shape(kind: TypeProto, shape: Shape | None) -> None:
+    """Correct the sizes that are written down and have changed."""
+    if shape is None or not kind.HasField("tensor_type") or len(kind.tensor_type.shape.dim) != len(shape):
+        return
+    for dim, size in zip(kind.tensor_type.shape.dim, shape, strict=True):
+        if size is not None and dim.HasField("dim_value") and dim.dim_value != size and dim.dim_value > 0:
+            dim.dim_value = size

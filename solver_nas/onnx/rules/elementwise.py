@@ -1,0 +1,68 @@
+"""How neurons pass through ONNX operators that work position by position."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from solver_nas.onnx.operator import operator
+from solver_nas.rules.contract import elementwise
+from solver_nas.rules.primitives import same
+
+if TYPE_CHECKING:
+    from solver_nas.labels import Tensor
+    from solver_nas.onnx.operator import Op
+
+_FUNCTIONS = (
+    *("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Celu", "Cos", "Cosh", "Elu", "Erf", "Exp"),
+    *("Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg"),
+    *("Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus"),
+    *("Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu", "BitwiseNot", "Cast"),
+)
+
+_COMBINATIONS = (
+    *("Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater"),
+    *("GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "Pow", "PRelu", "Sub", "Sum"),
+    *("Where", "Xor"),
+)
+
+
+@operator(*_FUNCTIONS, note="each neuron by itself")
+def _function(op: Op) -> Tensor:
+    return same(op.scope, op.tensor(0))
+
+
+@operator("CastLike", note="each neuron by itself")
+def _cast(op: Op) -> Tensor:
+    like = op.edge(1)
+    if like is not None:
+        # Only its type is read.
+        op.scope.speak(like)
+    elif op.has(1):
+        op.weight(1)
+    return same(op.scope, op.tensor(0))
+
+
+@operator("Clip", note="each neuron by itself", values=(1, 2))
+def _clip(op: Op) -> Tensor:
+    return same(op.scope, op.tensor(0))
+
+
+@operator("Dropout", note="each neuron by itself", values=(1, 2))
+def _dropout(op: Op) -> Tensor:
+    return same(op.scope, op.tensor(0))
+
+
+@operator(*_COMBINATIONS, note="equal sizes, position by position; what is broadcast follows")
+def _combination(op: Op) -> Tensor:
+    if op.opset < _NUMPY_STYLE and op.integer("broadcast", 0):
+        raise op.unsupported("broadcasting as before version 7 of the standard")
+    operands = [op.operand(slot) for slot in range(op.count) if op.has(slot)]
+    return elementwise(op.scope, *operands)
+
+
+_NUMPY_STYLE = 7  # the version since which operators broadcast as NumPy does
+
+
+@operator("RandomNormalLike", "RandomUniformLike", "Bernoulli", note="each neuron by itself")
+def _random(op: Op) -> Tensor:
+    return same(op.scope, op.tensor(0))

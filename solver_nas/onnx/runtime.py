@@ -1,0 +1,173 @@
+"""Running ONNX models: sessions of onnxruntime, and inputs that are made up."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, helper
+
+from solver_nas.errors import ExtraError, StoreError
+from solver_nas.onnx import store
+from solver_nas.onnx.facts import BATCHES
+from solver_nas.onnx.operator import PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import onnxruntime as ort
+
+    from solver_nas.onnx.structure import Structure
+
+Array = NDArray[Any]
+
+BATCH = 2  # samples that are made up
+_TOKENS = 8  # numbers that integers are drawn from where nothing says how many there may be
+
+
+def session(model: ModelProto, *, threads: int = 1, optimise: bool = True) -> ort.InferenceSession:
+    """A session that runs a model on the CPU.
+
+    Raises:
+        StoreError: onnxruntime cannot run it.
+        ExtraError: onnxruntime is not installed.
+    """
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        raise ExtraError("running ONNX models needs onnxruntime: pip install 'solver_nas[onnx]'") from error
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        if model.ByteSize() <= store.LARGEST_FILE:
+            return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            store.write(model, path, external=True)
+            return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no class of their own
+        raise StoreError(f"onnxruntime cannot run the model: {_first_line(error)}") from error
+
+
+def run(runner: ort.InferenceSession, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The outputs of a model, by name.
+
+    Raises:
+        StoreError: it cannot compute them.
+    """
+    names = [one.name for one in runner.get_outputs()]
+    try:
+        found = runner.run(names, dict(inputs))
+    except Exception as error:
+        raise StoreError(f"onnxruntime cannot run the model: {_first_line(error)}") from error
+    return dict(zip(names, map(np.asarray, found), strict=True))
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def made_up(
+    structure: Structure, sizes: Mapping[str, Sequence[int]], rng: np.random.Generator, spread: float = 1.0
+) -> dict[str, Array]:
+    """Random inputs: normal numbers, and positions where tables are read.
+
+    Args:
+        structure: of the model.
+        sizes: shape of every input.
+        rng: randomness.
+        spread: standard deviation of real numbers.
+    """
+    found = {}
+    for name, shape in sizes.items():
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(structure.facts[name].dtype))
+        found[name] = _random(structure, name, dtype, tuple(shape), rng, spread)
+    return found
+
+
+def _random(
+    structure: Structure,
+    name: str,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+    spread: float,
+) -> Array:
+    if dtype.kind == "f":
+        return rng.normal(0.0, spread, shape).astype(dtype)
+    if dtype.kind == "b":
+        return rng.integers(0, 2, shape).astype(bool)
+    if dtype.kind in "iu":
+        return rng.integers(0, _limit(structure, name), shape).astype(dtype)
+    if dtype.kind == "c":
+        return (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(dtype)
+    return rng.normal(0.0, spread, shape).astype(dtype)
+
+
+def _limit(structure: Structure, name: str) -> int:
+    """How many numbers integers of an input may be drawn from: positions in the smallest table that they reach."""
+    graph = structure.graph
+    reached, front = set(), [structure.inputs[name]]
+    limits = []
+    while front:
+        vertex = front.pop()
+        if vertex in reached:
+            continue
+        reached.add(vertex)
+        for reader in graph.consumers(vertex):
+            kind = graph.vertex(reader).kind.removeprefix(PREFIX)
+            if kind == "Gather":
+                limits += [
+                    parameter.shape[0] for parameter in graph.vertex(reader).parameters.values() if parameter.shape
+                ]
+            elif kind in _PASSING:
+                front.append(reader)
+    return min(limits, default=_TOKENS)
+
+
+_PASSING = frozenset({"Cast", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Transpose", "Slice", "Flatten", "Expand"})
+
+
+def distance(one: Mapping[str, Array], other: Mapping[str, Array]) -> float:
+    """The largest difference between outputs, relative to the largest number of that output.
+
+    Returns:
+        Infinity if shapes differ, or if something is not finite in one and something else in the other.
+    """
+    if one.keys() != other.keys():
+        return float("inf")
+    return max((_apart(np.asarray(one[name]), np.asarray(other[name])) for name in one), default=0.0)
+
+
+def _apart(one: Array, other: Array) -> float:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return float("inf")
+    if one.dtype.kind not in "fc":
+        return 0.0 if np.array_equal(one, other) else float("inf")
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    there = np.isfinite(one)
+    if not np.array_equal(np.where(there, 0, one), np.where(np.isfinite(other), 0, other), equal_nan=True):
+        return float("inf")
+    scale = float(np.abs(one[there]).max(initial=0.0))
+    largest = float(np.abs(one[there] - other[there]).max(initial=0.0))
+    if not largest:
+        return 0.0
+    return largest / scale if scale > np.finfo(np.float32).tiny else float("inf")
+
+
+def trial_shapes(structure: Structure) -> dict[str, tuple[int, ...]]:
+    """Shapes of inputs that the model takes, with few samples where their number is open."""
+    found = {}
+    for name in structure.inputs:
+        shape, known = structure.facts[name].seen[0].shape or (), structure.facts[name].shape or ()
+        found[name] = tuple(
+            BATCH if fixed is None and size in BATCHES else size or 0 for size, fixed in zip(shape, known, strict=True)
+        )
+    return found

@@ -1,0 +1,140 @@
+"""Where a model comes from: bytes, a file or a proto, read without trusting it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import ModelProto, TensorProto
+
+from solver_nas.errors import StoreError
+from solver_nas.onnx import tensors
+from solver_nas.onnx.flatten import bodies
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from onnx import GraphProto
+
+LARGEST_FILE = 2**31 - 1  # bytes that a protobuf message can have; larger models keep tensors in files beside it
+DEEPEST = 32  # bodies within bodies
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Origin:
+    """A model as it was read; never changed.
+
+    Args:
+        proto: with local functions replaced by what they do.
+        whole: as it was.
+        folder: where the files of its tensors lie; `None` if it did not come from a file.
+        name: for messages.
+    """
+
+    proto: ModelProto
+    whole: ModelProto
+    folder: Path | None
+    name: str
+
+
+def open_model(source: str | os.PathLike[str] | bytes | ModelProto) -> Origin:
+    """Read a model and check that it is one.
+
+    Raises:
+        StoreError: it is no model, or damaged, or asks for files that it may not have.
+        OSError: there is no such file.
+    """
+    if isinstance(source, ModelProto):
+        proto, folder, name = ModelProto(), None, "the model"
+        proto.CopyFrom(source)
+    elif isinstance(source, bytes | bytearray | memoryview):
+        proto, folder, name = _parsed(bytes(source), "these bytes"), None, "the model"
+    elif isinstance(source, str | os.PathLike):
+        path = Path(source)
+        size = path.stat().st_size
+        if path.is_dir() or size > LARGEST_FILE:
+            raise StoreError(
+                f"{str(path)!r} is no ONNX file: it has {size:,} bytes, at most {LARGEST_FILE:,} are possible"
+            )
+        proto, folder, name = _parsed(path.read_bytes(), repr(str(path))), path.absolute().parent, repr(str(path))
+    else:
+        raise StoreError(f"a model is a path, bytes or an onnx.ModelProto, got {type(source).__name__}")
+    _check(proto, folder, name)
+    whole = proto
+    if proto.functions:
+        proto = _inlined(proto, name)
+    return Origin(proto, whole, folder, name)
+
+
+def _parsed(data: bytes, name: str) -> ModelProto:
+    try:
+        return ModelProto.FromString(data)
+    except (DecodeError, RecursionError, ValueError) as error:
+        raise StoreError(f"{name}: this is no ONNX model, or only a part of one: {error}") from error
+
+
+def _check(proto: ModelProto, folder: Path | None, name: str) -> None:
+    if not proto.HasField("graph") or not proto.graph.output:
+        raise StoreError(f"{name}: this is no ONNX model: it has no graph that returns anything")
+    for tensor in all_tensors(proto.graph):
+        # Before the checker follows it anywhere.
+        if tensor.data_location == TensorProto.EXTERNAL:
+            tensors.place_of(tensor, folder, tensor.name)
+    try:
+        if proto.ByteSize() <= LARGEST_FILE:
+            light = (
+                stripped(proto)
+                if any(t.data_location == TensorProto.EXTERNAL for t in all_tensors(proto.graph))
+                else proto
+            )
+            onnx.checker.check_model(light)
+    except (onnx.checker.ValidationError, ValueError, RuntimeError, MemoryError, UnicodeDecodeError) as error:
+        text = str(error).strip().splitlines()
+        raise StoreError(f"{name}: ONNX's checker refuses it: {text[0] if text else error}") from error
+
+
+def all_tensors(graph: GraphProto, depth: int = 0) -> Iterator[TensorProto]:
+    """Every tensor of a graph and of the bodies in it."""
+    if depth > DEEPEST:
+        raise StoreError(f"bodies are nested more than {DEEPEST} deep; the file is damaged")
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+        for _, body in bodies(node):
+            yield from all_tensors(body, depth + 1)
+
+
+def stripped(proto: ModelProto) -> ModelProto:
+    """A copy in which tensors that are kept in files are inputs of the same type."""
+    light = ModelProto()
+    light.CopyFrom(proto)
+    given = {value.name for value in light.graph.input}
+    kept = []
+    for tensor in light.graph.initializer:
+        if tensor.data_location != TensorProto.EXTERNAL:
+            kept.append(tensor)
+        elif tensor.name not in given:
+            light.graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            )
+    copies = [TensorProto.FromString(tensor.SerializeToString()) for tensor in kept]
+    del light.graph.initializer[:]
+    light.graph.initializer.extend(copies)
+    return light
+
+
+def _inlined(proto: ModelProto, name: str) -> ModelProto:
+    """The same model with local functions replaced by what they do."""
+    from onnx import inliner
+
+    try:
+        return inliner.inline_local_functions(proto)
+    except Exception as error:  # whatever the library finds wrong
+        raise StoreError(f"{name}: its local functions cannot be replaced by what they do: {error}") from error

@@ -1,0 +1,454 @@
+"""From the steps of a model to a graph of vertices with parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from onnx import ModelProto, TensorProto
+
+from solver_nas.errors import StoreError
+from solver_nas.graph import Graph, Parameter, Port, Vertex
+from solver_nas.onnx import facts as knowledge
+from solver_nas.onnx import rules as _rules  # noqa: F401 - registers them
+from solver_nas.onnx import tensors
+from solver_nas.onnx.facts import (
+    SMALL,
+    TRIALS,
+    Context,
+    Fact,
+    Facts,
+    Seen,
+    Source,
+    context_of,
+    open_sizes,
+    opset_of,
+    schema_of,
+    taken_branch,
+    trial_sizes,
+)
+from solver_nas.onnx.flatten import Program, Step, flatten
+from solver_nas.onnx.operator import (
+    COMPUTED,
+    OPAQUE,
+    PREFIX,
+    Operator,
+    Reading,
+    Slot,
+    UnsupportedError,
+    Value,
+    operators,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from solver_nas.labels import Shape
+    from solver_nas.onnx.source import Origin
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+#: Operators behind which a constant is still the same array, seen in another way.
+_VIEWS = frozenset({"Identity", "Transpose", "Unsqueeze", "Squeeze", "Reshape", "Flatten"})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Structure:
+    """A model as the engine sees it.
+
+    Args:
+        graph: vertices by the names of nodes; a node with several outputs that are used has a vertex for each.
+        arrays: what the vertices own, by key.
+        program: the steps that the vertices stand for.
+        facts: what is known about all values.
+        inputs: vertex name of every input, by the input's name.
+        outputs: vertex name of every output, by the output's name.
+        values: vertex name -> the value that it computes.
+        views: how constants are seen, by the name of the value.
+    """
+
+    graph: Graph
+    arrays: Mapping[str, Array]
+    program: Program
+    facts: Facts
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    values: Mapping[str, str]
+    views: Mapping[str, View]
+
+
+def understand(origin: Origin, given: Mapping[str, Sequence[int | None]], *, free: bool) -> Structure:
+    """Read a model's structure.
+
+    Args:
+        origin: the model.
+        given: input shapes that the caller wants.
+        free: whether what the model returns may change.
+
+    Raises:
+        StoreError: the model is damaged, or no sizes were found that it can take.
+    """
+    program = flatten(origin.proto)
+    return _Builder(
+        origin.proto, origin.folder, program, find_facts(origin.proto, origin.folder, program, given)
+    ).build(free=free)
+
+
+def find_facts(
+    model: ModelProto, folder: Path | None, program: Program, given: Mapping[str, Sequence[int | None]]
+) -> Facts:
+    """Shapes and numbers of all values, for the first trial sizes that the model takes."""
+    shapes = open_sizes(model, program, given)
+    context = context_of(model)
+    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
+    constants = {name: constant_fact(tensor, folder, name) for name, tensor in program.constants.items()}
+    first: StoreError | None = None
+    for sizes in trial_sizes(shapes):
+        inputs = {}
+        for name, shape in shapes.items():
+            seen = tuple(
+                Seen(tuple(trial[size] if isinstance(size, str) else size for size in shape), None) for trial in sizes
+            )
+            inputs[name] = Fact(types[name], Source.DATA, seen)
+        facts = Facts(context, constants, inputs)
+        try:
+            for step in program.steps:
+                facts.learn(step)
+        except StoreError as error:
+            first = first or error
+            continue
+        return facts
+    assert first is not None, "at least one set of sizes was tried"
+    if any(isinstance(size, str) for shape in shapes.values() for size in shape):
+        raise StoreError(
+            f"{first}; some sizes of the inputs are open: say which ones to take with input_shapes"
+        ) from first
+    raise first
+
+
+def constant_fact(tensor: TensorProto, folder: Path | None, name: str) -> Fact:
+    """What is known about a tensor that the model holds."""
+    shape = tuple(tensor.dims)
+    if any(size < 0 for size in shape) or prod(shape) > tensors.LARGEST:
+        raise StoreError(f"tensor {name!r} has the shape {shape}, which no array can have; the file is damaged")
+    number = None
+    if prod(shape) <= SMALL and tensor.data_type != TensorProto.STRING:
+        number = tensors.read(tensor, folder, name)
+    return Fact(tensor.data_type, Source.CONSTANT, (Seen(shape, number),) * TRIALS)
+
+
+class View(NamedTuple):
+    """A constant as a node sees it.
+
+    Args:
+        key: the value that holds the array.
+        order: as in `Slot`.
+        scales: further constants that it is multiplied with, and the axis of the array that they go along.
+    """
+
+    key: str
+    order: tuple[int | None, ...] | None
+    scales: tuple[tuple[str, int], ...] = ()
+
+
+class _Builder:
+    def __init__(self, model: ModelProto, folder: Path | None, program: Program, facts: Facts) -> None:
+        self._model, self._folder, self._program, self._facts = model, folder, program, facts
+        self._maker = {name: step for step in program.steps for name in step.outputs if name}
+        self._table = operators()
+        self._vertices: dict[str, Vertex] = {}
+        self._port: dict[str, str] = {}
+        self._arrays: dict[str, Array] = {}
+        self._known_views: dict[str, View] = {}
+        self._place = {id(step): place for place, step in enumerate(program.steps)}
+
+    def build(self, *, free: bool) -> Structure:
+        program, facts = self._program, self._facts
+        inputs = {}
+        for name in program.inputs:
+            inputs[name] = self._add(name, f"{PREFIX}input", name, (), {"shape": facts[name].shape or ()})
+        used = {name for step in program.steps for name in step.inputs} | set(program.outputs.values())
+        for step in program.steps:
+            if any(facts[name].source is Source.DATA for name in step.outputs if name):
+                self._step(step, used)
+        outputs = {}
+        for known, name in program.outputs.items():
+            port = self._vertex_of(name)
+            shape = facts[name].shape or ()
+            attributes: dict[str, object] = {"shape": shape, "free": free, "name": known}
+            outputs[known] = self._add(known, f"{PREFIX}output", None, (port,), attributes)
+        graph = Graph(self._vertices.values(), [Port(name) for name in outputs.values()])
+        values = {vertex: value for value, vertex in self._port.items()}
+        return Structure(graph, self._arrays, program, facts, inputs, outputs, values, dict(self._known_views))
+
+    def _add(
+        self,
+        name: str,
+        kind: str,
+        value: str | None,
+        inputs: Sequence[str],
+        attributes: Mapping[str, object],
+        parameters: Mapping[str, Parameter] | None = None,
+    ) -> str:
+        free, number = name, 2
+        if free in self._vertices and kind in (f"{PREFIX}input", f"{PREFIX}output"):
+            free = f"{name} ({kind.removeprefix(PREFIX)})"
+        while free in self._vertices:
+            free, number = f"{name}:{number}", number + 1
+        self._vertices[free] = Vertex(free, kind, tuple(map(Port, inputs)), dict(attributes), dict(parameters or {}))
+        if value is not None:
+            self._port[value] = free
+        return free
+
+    def _vertex_of(self, name: str) -> str:
+        """The vertex that computes a value; one without inputs for a value that only shapes decide."""
+        if name not in self._port:
+            step, fact = self._maker.get(name), self._facts[name]
+            kind = COMPUTED
+            slots: tuple[Slot | None, ...] = ()
+            if step is not None and step.operator == "ConstantOfShape":
+                kind, slots = f"{PREFIX}ConstantOfShape", (None,)
+            attributes = {
+                **self._common(step, 0 if step is None else step.outputs.index(name), name, primary=True),
+                "shape": fact.shape or (),
+                "slots": slots,
+            }
+            self._add(name if step is None else step.name, kind, name, (), attributes)
+        return self._port[name]
+
+    def _common(self, step: Step | None, output: int, value: str, *, primary: bool) -> dict[str, object]:
+        operator = "Constant" if step is None else step.operator
+        return {
+            "operator": operator,
+            "opset": opset_of(self._facts.context, operator),
+            "node": None if step is None else self._place[id(step)],
+            "output": output,
+            "value": value,
+            "primary": primary,
+            "onnx": {} if step is None else dict(step.attributes),
+        }
+
+    def _step(self, step: Step, used: set[str]) -> None:
+        wanted = [place for place, name in enumerate(step.outputs) if name and (name in used or place == 0)]
+        known = self._table.get(step.operator)
+        for place in wanted:
+            value = step.outputs[place]
+            if self._facts[value].source is not Source.DATA:
+                continue
+            name = step.name if place == wanted[0] else f"{step.name}:{place}"
+            self._vertex(step, place, value, name, known, primary=place == wanted[0])
+
+    def _vertex(self, step: Step, place: int, value: str, name: str, known: Operator | None, *, primary: bool) -> None:
+        fact = self._facts[value]
+        common = self._common(step, place, value, primary=primary)
+        inputs, parameters, slots = self._slots(step, place, known)
+        attributes: dict[str, object] = {**common, "shape": fact.shape or (), "slots": slots}
+        why = self._trouble(step, fact, known, inputs)
+        if not why and known is not None and known.prepare is not None:
+            given = tuple(self._facts[one] if one else None for one in step.inputs)
+            described = {**step.attributes, "outputs": len(step.outputs)}
+            try:
+                reading = Reading(step.operator, described, given, fact, opset_of(self._facts.context, step.operator))
+                attributes.update(known.prepare(reading))
+            except UnsupportedError as error:
+                why = str(error)
+        if step.operator in ("Loop", "Scan"):
+            attributes["collected"] = _collected(step, place)
+        kind = OPAQUE if why else PREFIX + step.operator
+        if why:
+            attributes["why"] = why
+        self._add(name, kind, value, inputs, attributes, parameters)
+
+    def _trouble(self, step: Step, fact: Fact, known: Operator | None, inputs: Sequence[str]) -> str:
+        """Why no rule can be applied; empty if one can."""
+        if known is None:
+            schema = schema_of(step.operator, opset_of(self._facts.context, step.operator))
+            what = "there is no rule for operator" if schema is not None else "nobody knows the operator"
+            return f"{what} {step.operator!r}"
+        if fact.shape is None:
+            return f"{step.operator}: the rank of its output is not known"
+        for one in inputs:
+            value = self._vertices[one].attributes.get("value")
+            if isinstance(value, str) and self._facts[value].shape is None:
+                return f"{step.operator}: the rank of its input {one!r} is not known"
+        return ""
+
+    def _slots(
+        self, step: Step, place: int, known: Operator | None
+    ) -> tuple[tuple[str, ...], dict[str, Parameter], tuple[Slot | None, ...]]:
+        inputs: list[str] = []
+        parameters: dict[str, Parameter] = {}
+        slots: list[Slot | None] = []
+        relevant = _relevant(step, place, self._facts)
+        for position, name in enumerate(step.inputs):
+            if not name or (relevant is not None and position not in relevant):
+                slots.append(None)
+                continue
+            fact = self._facts[name]
+            if known is not None and position in known.values:
+                elements = fact.numbers
+                first = fact.seen[0].number
+                if elements is not None and first is not None:
+                    slots.append(Slot(value=Value(first.shape, elements)))  # type: ignore[arg-type] # of numbers
+                    continue
+            if fact.source is Source.DATA or (fact.source is Source.SHAPE and fact.constant is None):
+                slots.append(Slot(edge=len(inputs)))
+                inputs.append(self._vertex_of(name))
+                continue
+            slots.append(self._weight(step, position, name, parameters))
+        return tuple(inputs), parameters, tuple(slots)
+
+    def _weight(self, step: Step, position: int, name: str, parameters: dict[str, Parameter]) -> Slot:
+        """A constant as a parameter of a vertex."""
+        view = self._view(name)
+        role = _role(step, position, self._facts.context)
+        parameters[role] = self._parameter(view.key)
+        scales = []
+        for number, (key, axis) in enumerate(view.scales):
+            other = f"{role} {'scale' if number == 0 else 'zero point'}"
+            parameters[other] = self._parameter(key)
+            scales.append((other, axis))
+        return Slot(role=role, order=view.order, scales=tuple(scales))
+
+    def _parameter(self, key: str) -> Parameter:
+        if key not in self._arrays:
+            self._arrays[key] = self._array(key)
+        return Parameter(key, self._arrays[key].shape)
+
+    def _array(self, key: str) -> Array:
+        """The numbers of a constant."""
+        if key in self._program.constants:
+            return tensors.read(self._program.constants[key], self._folder, key)
+        fact = self._facts[key]
+        known = fact.constant
+        if known is not None:
+            array = known.copy()
+            array.flags.writeable = False
+            return array
+        step = self._maker[key]
+        if step.operator == "Constant" and step.node is not None:
+            tensor = tensors.of_constant(step.node)
+            if tensor is not None:
+                return tensors.read(tensor, self._folder, key)
+        return self._computed(step, key)
+
+    def _computed(self, step: Step, key: str) -> Array:
+        """A large constant that the model computes from others."""
+        assert step.node is not None, "constants do not enter bodies"
+        fact = self._facts[key]
+        if fact.shape is None or None in fact.shape or prod(size or 0 for size in fact.shape) > tensors.LARGEST:
+            raise StoreError(f"node {step.name!r} ({step.operator}) computes a constant of shape {fact.shape}")
+        given = {local: self._array(name) for local, name in zip(step.node.input, step.inputs, strict=True) if name}
+        found = knowledge.run(step.node, given, self._facts.context, limit=None)
+        if found is None:
+            raise StoreError(f"node {step.name!r} ({step.operator}) computes a constant in a way that fails here")
+        array = np.array(found[step.node.output[step.outputs.index(key)]])
+        array.flags.writeable = False
+        return array
+
+    def _view(self, name: str) -> View:
+        """Walk back from a constant to the array that it is a view of."""
+        if name not in self._known_views:
+            self._known_views[name] = self._walk(name)
+        return self._known_views[name]
+
+    def _walk(self, name: str) -> View:
+        step, fact = self._maker.get(name), self._facts[name]
+        rank = len(fact.shape or ())
+        plain = View(name, None)
+        if step is None or step.node is None or fact.source is not Source.CONSTANT or not step.inputs:
+            return plain
+        source = self._facts[step.inputs[0]]
+        if source.shape is None or None in source.shape:
+            return plain
+        if step.operator == "DequantizeLinear" and not step.attributes.get("block_size"):
+            return self._dequantised(step, rank)
+        if step.operator not in _VIEWS:
+            return plain
+        moved = _moved(step, source.shape, fact.shape or ())
+        if moved is None:
+            return plain
+        inner = self._view(step.inputs[0])
+        before = inner.order if inner.order is not None else tuple(range(len(source.shape)))
+        order = tuple(None if axis is None else before[axis] for axis in moved)
+        same = order == tuple(range(len(self._facts[inner.key].shape or ())))
+        return View(inner.key, None if same else order, inner.scales)
+
+    def _dequantised(self, step: Step, rank: int) -> View:
+        inner = self._view(step.inputs[0])
+        if inner.scales:
+            return View(step.outputs[0], None)
+        axis = int(str(step.attributes.get("axis", 1)))
+        seen = axis % rank if rank else 0
+        place = seen if inner.order is None else inner.order[seen]
+        scales = [(self._view(name).key, place or 0) for name in step.inputs[1:3] if name]
+        return View(inner.key, inner.order, tuple(scales))
+
+
+def _relevant(step: Step, place: int, facts: Facts) -> frozenset[int] | None:
+    """Which inputs of a control-flow node one of its outputs depends on; `None` for all."""
+    if not step.bodies or step.node is None:
+        return None
+    own, entered = len(step.node.input), sum(len(body.inputs) for body in step.bodies)
+    returned = own + entered
+    if step.operator == "If":
+        width = len(step.outputs)
+        shapes = [facts[body.outputs[place]].shape for body in step.bodies]
+        chosen = taken_branch(step, facts)
+        if chosen is not None and (None in shapes or len(set(shapes)) > 1):
+            # The other branch is for inputs of other shapes.
+            return frozenset({returned + place + chosen * width})
+        return frozenset(returned + place + branch * width for branch in range(len(step.bodies)))
+    if step.operator not in ("Loop", "Scan"):
+        return None
+    skipped = 1 if step.operator == "Loop" else 0
+    states = _states(step)
+    if place >= states:
+        return frozenset({returned + skipped + place})
+    return frozenset({2 * skipped + place, own + 2 * skipped + place, returned + skipped + place})
+
+
+def _states(step: Step) -> int:
+    (body,) = step.bodies
+    if step.operator == "Loop":
+        return len(body.inputs) - 2
+    return len(body.inputs) - int(str(step.attributes["num_scan_inputs"]))
+
+
+def _collected(step: Step, place: int) -> int:
+    """The axis along which a loop collects an output."""
+    axes = step.attributes.get("scan_output_axes")
+    extra = place - _states(step)
+    return int(axes[extra]) if isinstance(axes, tuple) and extra >= 0 else 0
+
+
+def _role(step: Step, position: int, context: Context) -> str:
+    """The name of an input in the operator's definition."""
+    schema = schema_of(step.operator, opset_of(context, step.operator))
+    if schema is None or step.node is None or step.bodies:
+        return f"input {position}"
+    if position < len(schema.inputs) - 1 or (position < len(schema.inputs) and not _variadic(schema)):
+        return str(schema.inputs[position].name)
+    return f"{schema.inputs[-1].name} {position}"
+
+
+def _variadic(schema: Any) -> bool:
+    return "Variadic" in str(schema.inputs[-1].option)
+
+
+def _moved(step: Step, before: Shape, after: Shape) -> tuple[int | None, ...] | None:
+    """For every axis after a view, which axis it was, `None` for a new one of size 1; `None` for no mere view."""
+    if step.operator == "Identity":
+        return tuple(range(len(before)))
+    if step.operator == "Transpose":
+        perm = step.attributes.get("perm")
+        return tuple(reversed(range(len(before)))) if perm is None else tuple(int(axis) for axis in perm)  # type: ignore[attr-defined] # a list of integers
+    # What is left adds and takes away axes of size 1.
+    large = [axis for axis, size in enumerate(before) if size != 1]
+    if [before[axis] for axis in large] != [size for size in after if size != 1]:
+        return None
+    places = iter(large)
+    return tuple(None if size == 1 else next(places) for size in after)

@@ -1,0 +1,129 @@
+"""Arrays in ONNX: how they are read, also from files beside the model, and how they are written."""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from solver_nas.errors import StoreError
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+
+Array = NDArray[Any]
+
+LARGEST = 2**34  # elements; what is larger is a mistake or an attack
+
+
+def read(tensor: TensorProto, folder: Path | None, name: str) -> Array:
+    """The array of a tensor, read-only.
+
+    Args:
+        tensor: in the model, or described there and kept in a file.
+        folder: of the model's file, beside which such files lie.
+        name: for messages.
+
+    Raises:
+        StoreError: the tensor's numbers do not fit its shape, or they lie where they may not be read.
+    """
+    shape = tuple(tensor.dims)
+    if any(size < 0 for size in shape) or prod(shape) > LARGEST:
+        raise StoreError(f"tensor {name!r} has the shape {shape}, which no array can have; the file is damaged")
+    try:
+        dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    except KeyError as error:
+        raise StoreError(f"tensor {name!r} is of type {tensor.data_type}, which this version cannot read") from error
+    try:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            array = _external(tensor, folder, name, dtype)
+        else:
+            array = numpy_helper.to_array(tensor)
+    except (ValueError, TypeError, OSError, IndexError) as error:
+        raise StoreError(f"tensor {name!r} of shape {shape} cannot be read: {error}; the file is damaged") from error
+    if array.shape != shape:
+        raise StoreError(f"tensor {name!r} says that its shape is {shape}, it has {array.shape}")
+    array = array.view()
+    array.flags.writeable = False
+    return array
+
+
+def place_of(tensor: TensorProto, folder: Path | None, name: str) -> Path:
+    """The file that holds a tensor's numbers.
+
+    Raises:
+        StoreError: there is none, or it lies outside the model's folder.
+    """
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    if folder is None:
+        raise StoreError(
+            f"tensor {name!r} is kept in the file {location!r} beside the model; load the model from its path"
+        )
+    path = (folder / location).resolve()
+    if not location or Path(location).is_absolute() or not path.is_relative_to(folder.resolve()):
+        raise StoreError(f"tensor {name!r} is said to be in {location!r}, outside of the model's folder; refused")
+    if not path.is_file():
+        raise StoreError(f"tensor {name!r} is said to be in {location!r}, but there is no such file beside the model")
+    return path
+
+
+def _external(tensor: TensorProto, folder: Path | None, name: str, dtype: np.dtype[Any]) -> Array:
+    path = place_of(tensor, folder, name)
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    offset = int(entries.get("offset") or 0)
+    packed = tensor.data_type in _PACKED
+    size = -(-prod(tensor.dims) // _PER_BYTE) if packed else prod(tensor.dims) * dtype.itemsize
+    length = int(entries.get("length") or size)
+    if offset < 0 or length != size or offset + length > path.stat().st_size:
+        raise StoreError(
+            f"tensor {name!r} needs {size} bytes; {path.name!r} has {path.stat().st_size}, and the model says "
+            f"{length} from {offset} on"
+        )
+    if packed:
+        inline = TensorProto(dims=list(tensor.dims), data_type=tensor.data_type)
+        with path.open("rb") as file:
+            file.seek(offset)
+            inline.raw_data = file.read(length)
+        return numpy_helper.to_array(inline)
+    if not size:
+        return np.zeros(tuple(tensor.dims), dtype)
+    mapped = np.memmap(path, dtype.newbyteorder("<"), "r", offset, tuple(tensor.dims))
+    return np.asarray(mapped).view(np.ndarray)
+
+
+#: Types of which two elements share a byte.
+_PACKED = frozenset({TensorProto.UINT4, TensorProto.INT4, TensorProto.FLOAT4E2M1})
+_PER_BYTE = 2
+
+
+def write(array: Array, name: str, like: TensorProto | None = None) -> TensorProto:
+    """A tensor that holds an array; documentation and metadata are those of another one."""
+    made = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+    if like is not None:
+        made.doc_string = like.doc_string
+        made.metadata_props.extend(like.metadata_props)
+    return made
+
+
+def of_constant(node: NodeProto) -> TensorProto | None:
+    """What a Constant node holds; `None` for what is no tensor of numbers (strings, sparse tensors)."""
+    for attribute in node.attribute:
+        match attribute.name:
+            case "value":
+                return attribute.t
+            case "value_int":
+                return numpy_helper.from_array(np.array(attribute.i, np.int64))
+            case "value_ints":
+                return numpy_helper.from_array(np.array(attribute.ints, np.int64))
+            case "value_float":
+                return numpy_helper.from_array(np.array(attribute.f, np.float32))
+            case "value_floats":
+                return numpy_helper.from_array(np.array(attribute.floats, np.float32))
+            case _:
+                pass
+    return None

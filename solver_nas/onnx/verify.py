@@ -1,0 +1,119 @@
+"""Whether a changed model is valid, runs, and computes what was promised."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from solver_nas.errors import VerificationError
+from solver_nas.onnx import runtime
+from solver_nas.onnx.masking import Removal, masked, taken_together
+from solver_nas.onnx.source import LARGEST_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from onnx import ModelProto
+
+    from solver_nas.graph import Graph
+    from solver_nas.labels import Labels
+    from solver_nas.onnx.structure import Structure
+    from solver_nas.plan import Blueprint
+
+Array = NDArray[Any]
+
+TOLERANCE = 1e-4  # relative to the largest number of an output: single precision, added up in another order
+
+
+class Comparison(NamedTuple):
+    """How a changed model compares with what it has to equal.
+
+    Args:
+        difference: the largest difference between outputs, relative to the largest number of that output.
+        preserved: whether it was the original without the neurons that go; otherwise, new neurons stand among
+            others that are normalised together, and the comparison leaves them out on the other side.
+    """
+
+    difference: float
+    preserved: bool
+
+
+def valid(model: ModelProto) -> None:
+    """Pass the full checker and strict shape inference.
+
+    Raises:
+        VerificationError: it does not.
+    """
+    try:
+        if model.ByteSize() <= LARGEST_FILE:
+            onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise VerificationError(
+            f"the changed model does not pass ONNX's checker: {first}; nothing was changed"
+        ) from error
+
+
+def removal(graph: Graph, labels: Labels, blueprint: Blueprint) -> Removal:
+    """What a change of sizes takes away from the model before it."""
+    stays = {}
+    for port, tensor in labels.tensors.items():
+        masks = []
+        for block in tensor.blocks:
+            kept = np.zeros(block.neurons.size, bool)
+            index = blueprint.moves.flat(block.neurons)[1]
+            kept[index[index >= 0]] = True
+            masks.append(kept.reshape(block.neurons.shape))
+        stays[port.vertex] = masks
+    after = {
+        vertex.name: vertex.attributes["onnx"] for vertex in blueprint.after.vertices if "onnx" in vertex.attributes
+    }
+    return Removal(graph, labels, stays, after)  # type: ignore[arg-type] # written by the front end
+
+
+def addition(graph: Graph, labels: Labels, blueprint: Blueprint) -> Removal:
+    """What a change of sizes has added to the model behind it; only where a tensor has a single block."""
+    stays = {}
+    for port, tensor in labels.tensors.items():
+        masks = [np.ones(block.neurons.shape, bool) for block in tensor.blocks]
+        index = blueprint.indices[port.vertex]
+        if masks and len(index) == masks[-1].size:
+            masks[-1] = (index >= 0).reshape(masks[-1].shape)
+        stays[port.vertex] = masks
+    return Removal(graph, labels, stays, {})
+
+
+def grows_together(labels: Labels, blueprint: Blueprint) -> bool:
+    """Whether new neurons stand among others on which they have an effect: a mean, a normalisation."""
+    for vertex in blueprint.before.vertices:
+        axes = taken_together(vertex, labels, sums=True)
+        if not axes:
+            continue
+        tensor = labels.tensors[vertex.inputs[0]]
+        for block in tensor.blocks:
+            if set(block.axes) & set(axes) and (blueprint.moves.flat(block.neurons)[1] < 0).any():
+                return True
+    return False
+
+
+def compare(
+    before: ModelProto,
+    after: ModelProto,
+    structure: Structure,
+    gone: Removal,
+    added: Removal | None,
+    arrays: tuple[Mapping[str, Array], Mapping[str, Array]],
+    inputs: Mapping[str, Array],
+) -> Comparison:
+    """Run the changed model beside the original without what goes.
+
+    Raises:
+        StoreError: one of them cannot be run.
+    """
+    one = masked(before, structure, gone, arrays[0])
+    other = after if added is None else masked(after, structure, added, arrays[1])
+    found = runtime.run(runtime.session(one), inputs)
+    return Comparison(runtime.distance(found, runtime.run(runtime.session(other), inputs)), added is None)
