@@ -82,10 +82,10 @@ def alive(graph: Graph, labels: Labels) -> Iterator[tuple[str, tuple[Volume, ...
     last = {}
     for name in order:
         readers = [place[reader] for reader in graph.consumers(name)]
-        stays = name in returned or graph.vertex(name).kind == "input"
+        stays = name in returned or graph.vertex(name).is_input
         last[name] = len(order) if stays else max([place[name], *readers])
     volumes = {name: elements(name, labels.tensors[Port(name)]) for name in order}
-    live: list[str] = [name for name in order if graph.vertex(name).kind == "input"]
+    live: list[str] = [name for name in order if graph.vertex(name).is_input]
     for number, name in enumerate(order):
         live = [*live, *([] if name in live else [name])]
         yield name, tuple(volumes[other] for other in live)
@@ -106,9 +106,11 @@ def shaped(graph: Graph, labels: Labels, shapes: Shapes | Sequence[Any] | None) 
     """
     if shapes is None:
         return labels
-    inputs = {vertex.name: vertex for vertex in graph.vertices if vertex.kind == "input"}
+    inputs = {vertex.name: vertex for vertex in graph.vertices if vertex.is_input}
     if not is_row(shapes):
         raise RequestError(f"the shape of a sample is a row of sizes such as (3, 224, 224), got {shapes!r}")
+    if any(vertex.kind != "input" for vertex in inputs.values()):
+        raise RequestError("say which input shapes to count with when the model is opened: load(..., input_shapes=...)")
     one = None if len(inputs) != 1 else dict.fromkeys(inputs, tuple(shapes))
     given = dict(shapes) if isinstance(shapes, Mapping) else one
     if isinstance(shapes, str):

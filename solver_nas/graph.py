@@ -55,6 +55,11 @@ class Vertex:
     attributes: Mapping[str, object] = field(default_factory=dict)
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
 
+    @property
+    def is_input(self) -> bool:
+        """Whether it stands for what the network is given; front ends put their name before the kind."""
+        return self.kind.rpartition(".")[2] == "input"
+
 
 class Graph:
     """Vertices and the numbered edges between them.

@@ -36,6 +36,7 @@ class State(NamedTuple):
         fills: what new entries of a parameter start with, by key; a weight has none.
         memory: what rules decided by looking at sizes that have changed since.
         rng: randomness for new weights and for training.
+        extra: what else a front end remembers.
         past: earlier states that can be gone back to, oldest first; they have no past of their own.
     """
 
@@ -45,6 +46,7 @@ class State(NamedTuple):
     fills: dict[str, float]
     memory: Memory | None
     rng: np.random.Generator
+    extra: object = None
     past: tuple[State, ...] = ()
 
     def apart(self) -> State:

@@ -343,7 +343,7 @@ def replace(
     (<hidden: dense 2 -> 6>, 'tanh', <out: dense 6 -> 1>)
     """
     model, name = owner(vertex), vertex.name
-    if vertex.kind == "input":
+    if vertex.vertex.is_input:
         raise GraphError(f"vertex {name!r} is an input of the network; it cannot be replaced")
     options = _options(utility, on_failure, strategy, time_limit, seed, init, align, limits)
     draft = Draft(model, f"replace {name}")

@@ -171,7 +171,7 @@ class _Time(Atom):
         found = []
         for name in names:
             vertex = view.graph.vertex(name)
-            if vertex.kind == "input":
+            if vertex.is_input:
                 continue
             axes = [view.labels.tensors[port].neurons["label"] for port in vertex.inputs]
             if isinstance(self.table, LatencyTable):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TypeProto, defs, helper, numpy_helper, shape_inference
+from onnx import ModelProto, NodeProto, TensorProto, TypeProto, defs, helper, numpy_helper, shape_inference
 
 from solver_nas.errors import StoreError
 from solver_nas.onnx import tensors
@@ -30,7 +30,7 @@ Array = NDArray[Any]
 Trial = tuple[int, ...]
 
 SMALL = 4096  # elements of what is computed here: shapes, positions, but no weights
-TRIALS = 2
+TRIALS = 2  # sets of sizes for what is open
 
 
 class Source(Enum):
@@ -60,47 +60,63 @@ class Fact:
     Args:
         dtype: ONNX's number of its type; 0 if it is not known.
         source: what it depends on.
-        seen: one entry for each set of trial sizes.
+        seen: one entry for each set of trial sizes: two for the sizes that the model leaves open, and where the
+            caller has given sizes, two more for those that are open still; a single one that holds for all of them.
     """
 
     dtype: int
     source: Source
     seen: tuple[Seen, ...]
 
+    def at(self, trial: int) -> Seen:
+        """What the value is for one set of trial sizes."""
+        return self.seen[trial % len(self.seen)]
+
     @property
     def shape(self) -> Shape | None:
-        """The sizes that do not depend on what the model is given."""
-        first, *others = (seen.shape for seen in self.seen)
-        if first is None or any(other is None or len(other) != len(first) for other in others):
-            return None
-        return tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(first, *others, strict=True))
+        """The sizes that hold whatever the model is given; where nothing is known, those for the caller's sizes."""
+        found = _common(self.at(0).shape, self.at(1).shape)
+        return self.sized if found is None else found
+
+    @property
+    def sized(self) -> Shape | None:
+        """The sizes for the input sizes that the caller has given."""
+        return _common(self.at(2).shape, self.at(3).shape)
 
     @property
     def numbers(self) -> tuple[object, ...] | None:
         """The elements of a small value, `None` for those that depend on open sizes; `None` if nothing is known."""
-        first, *others = (seen.number for seen in self.seen)
-        if first is None or any(other is None or other.shape != first.shape for other in others):
-            return None
-        rows = [seen.number.reshape(-1).tolist() for seen in self.seen if seen.number is not None]
-        return tuple(row[0] if all(_same(row[0], other) for other in row) else None for row in zip(*rows, strict=True))
+        for first, other in self._pairs():
+            if first is not None and other is not None and first.shape == other.shape:
+                pairs = zip(first.reshape(-1).tolist(), other.reshape(-1).tolist(), strict=True)
+                return tuple(one if _same(one, two) else None for one, two in pairs)
+        return None
+
+    @property
+    def number(self) -> Array | None:
+        """The value for the first set of trial sizes for which it is known."""
+        return next((first for first, other in self._pairs() if first is not None and other is not None), None)
 
     @property
     def constant(self) -> Array | None:
         """The value, if it is small and the same whatever the model is given."""
-        first, *others = (seen.number for seen in self.seen)
-        if first is None or any(
-            other is None or not np.array_equal(first, other, equal_nan=_real(first)) for other in others
-        ):
-            return None
-        return first
+        for first, other in self._pairs():
+            if first is not None and other is not None:
+                return first if np.array_equal(first, other, equal_nan=first.dtype.kind in "fc") else None
+        return None
+
+    def _pairs(self) -> tuple[tuple[Array | None, Array | None], ...]:
+        return (self.at(0).number, self.at(1).number), (self.at(2).number, self.at(3).number)
+
+
+def _common(one: Shape | None, other: Shape | None) -> Shape | None:
+    if one is None or other is None or len(one) != len(other):
+        return None
+    return tuple(size if size == two else None for size, two in zip(one, other, strict=True))
 
 
 def _same(one: object, other: object) -> bool:
     return one == other or (one != one and other != other)
-
-
-def _real(array: Array) -> bool:
-    return array.dtype.kind in "fc"
 
 
 class Context(NamedTuple):
@@ -212,6 +228,7 @@ class Facts:
         """Start with what is given."""
         self.context = context
         self.known: dict[str, Fact] = {**constants, **inputs}
+        self._trials = range(max((len(fact.seen) for fact in inputs.values()), default=1))
 
     def __getitem__(self, name: str) -> Fact:
         """What is known about a value."""
@@ -228,38 +245,30 @@ class Facts:
             return
         given = [self.known[name] if name else None for name in step.inputs]
         source = _source(step, given)
-        types: list[dict[str, tuple[int, Shape | None]]] = []
-        numbers: list[Mapping[str, Array] | None] = []
-        for trial in range(TRIALS):
-            types.append(_infer(self.context, step, given, trial))
-            numbers.append(None)
-            if source is not Source.DATA:
-                numbers[trial] = _compute(self.context, step, given, types[trial], trial)
+        # What does not depend on open sizes is the same for all of them.
+        trials = self._trials if any(fact is not None and len(fact.seen) > 1 for fact in given) else range(1)
+        found: list[dict[str, tuple[int, Seen]]] = []
+        for trial in trials:
+            types = _infer(self.context, step, given, trial)
+            numbers = _compute(self.context, step, given, types, trial) if source is not Source.DATA else None
+            found.append(_seen(step.node, types, numbers or {}))
         for name, local in zip(step.outputs, step.node.output, strict=True):
-            if not name:
-                continue
-            found = [(numbers[trial] or {}).get(local) for trial in range(TRIALS)]
-            seen = tuple(
-                Seen(types[trial].get(local, (0, None))[1] if number is None else number.shape, number)
-                for trial, number in enumerate(found)
-            )
-            dtype = types[0].get(local, (0, None))[0]
-            if not dtype and found[0] is not None:
-                dtype = helper.np_dtype_to_tensor_dtype(found[0].dtype)
-            self.known[name] = Fact(dtype, source, seen)
+            if name:
+                self.known[name] = Fact(found[0][local][0], source, tuple(one[local][1] for one in found))
 
     def _learn_flow(self, step: Step) -> None:
         """What enters a body, and what a node with bodies returns."""
-        facts = [self.known[name] if name else None for name in step.inputs]
+        first = self.known[step.inputs[0]] if step.inputs and step.inputs[0] else None
         match step.operator:
-            case "carried":
-                assert facts[0] is not None, "a loop's state is given"
-                made = [_blind(facts[0])]
-            case "element":
-                assert facts[0] is not None, "a sequence is given"
-                made = [_element(facts[0], int(str(step.attributes["axis"])))]
+            case "carried" if first is not None:
+                made = [_reshaped(first, lambda shape: shape)]
+            case "element" if first is not None:
+                axis = int(str(step.attributes["axis"]))
+                made = [_reshaped(first, lambda shape: _without(shape, axis))]
             case "round":
-                made = [Fact(7, Source.DATA, (Seen((), None),) * TRIALS)]
+                # The number of the round, or whether there is another one.
+                dtype = TensorProto.BOOL if step.attributes.get("place") else TensorProto.INT64
+                made = [Fact(dtype, Source.DATA, (Seen((), None),))]
             case "If":
                 made = [self._branched(step, place) for place in range(len(step.outputs))]
             case "Loop":
@@ -267,18 +276,19 @@ class Facts:
             case "Scan":
                 made = self._looped(step, 0)
             case _:
-                made = [Fact(0, Source.DATA, (Seen(None, None),) * TRIALS) for _ in step.outputs]
+                made = [Fact(0, Source.DATA, (Seen(None, None),)) for _ in step.outputs]
         self.known.update((name, fact) for name, fact in zip(step.outputs, made, strict=True) if name)
 
     def _branched(self, step: Step, place: int) -> Fact:
         """What a branch returns: the one that is taken, where that is known, or what both have in common."""
-        facts = [self.known[body.outputs[place]] for body in step.bodies]
-        chosen = taken_branch(step, self)
-        if chosen is None:
-            return _either(*facts)
-        condition = self.known[step.inputs[0]].source
-        fact = facts[chosen]
-        return fact if fact.source is not Source.CONSTANT else Fact(fact.dtype, condition, fact.seen)
+        facts, condition = [self.known[body.outputs[place]] for body in step.bodies], self.known[step.inputs[0]]
+        seen = []
+        for trial in self._trials:
+            chosen = taken_branch(step, condition, trial)
+            seen.append(_either([fact.at(trial) for fact in facts]) if chosen is None else facts[chosen].at(trial))
+        sources = {condition.source, *(fact.source for fact in facts)}
+        source = next(one for one in (Source.DATA, Source.SHAPE, Source.CONSTANT) if one in sources)
+        return Fact(facts[0].dtype, source, tuple(seen))
 
     def _looped(self, step: Step, skipped: int) -> list[Fact]:
         """States keep their shape if the body does; what is collected gets one more axis."""
@@ -288,60 +298,62 @@ class Facts:
         if step.operator == "Scan":
             entered = entered[: len(entered) - int(str(step.attributes["num_scan_inputs"]))]
         states = len(entered)
-        made = [_either(one, other) for one, other in zip(entered, returned[:states], strict=True)]
+        made = []
+        for pair in zip(entered, returned[:states], strict=True):
+            seen = tuple(_either([fact.at(trial) for fact in pair]) for trial in self._trials)
+            made.append(Fact(pair[0].dtype, Source.DATA, seen))
         axes = step.attributes.get("scan_output_axes")
         for place, fact in enumerate(returned[states:]):
             axis = axes[place] if isinstance(axes, tuple) else 0
-            made.append(_collected(fact, axis))
+            made.append(_reshaped(fact, lambda shape, axis=axis: _longer(shape, axis)))  # type: ignore[misc] # bound now
         return made
 
 
-def taken_branch(step: Step, facts: Facts) -> int | None:
-    """Which body of an If is taken, if its condition does not depend on data or on open sizes."""
-    condition = facts[step.inputs[0]].constant
-    if condition is None or condition.size != 1:
+def _seen(
+    node: NodeProto, types: Mapping[str, tuple[int, Shape | None]], numbers: Mapping[str, Array]
+) -> dict[str, tuple[int, Seen]]:
+    """Type and value of every output."""
+    found = {}
+    for name in node.output:
+        dtype, shape = types.get(name, (0, None))
+        number = numbers.get(name)
+        if number is not None:
+            dtype, shape = dtype or helper.np_dtype_to_tensor_dtype(number.dtype), number.shape
+        found[name] = (dtype, Seen(shape, number))
+    return found
+
+
+def taken_branch(step: Step, condition: Fact, trial: int) -> int | None:
+    """Which body of an If is taken, where its condition does not depend on data."""
+    number = condition.at(trial).number
+    if number is None or number.size != 1 or step.node is None:
         return None
-    names = sorted(attribute.name for attribute in step.node.attribute) if step.node is not None else []
-    return names.index("then_branch" if condition.reshape(-1)[0] else "else_branch")
+    names = sorted(attribute.name for attribute in step.node.attribute)
+    return names.index("then_branch" if number.reshape(-1)[0] else "else_branch")
 
 
-def _blind(fact: Fact) -> Fact:
-    """The same shape, with numbers that nobody knows."""
-    return Fact(fact.dtype, Source.DATA, tuple(Seen(seen.shape, None) for seen in fact.seen))
+def _reshaped(fact: Fact, shape: Callable[[Shape], Shape]) -> Fact:
+    """Another shape, with numbers that nobody knows."""
+    seen = (Seen(None if one.shape is None else shape(one.shape), None) for one in fact.seen)
+    return Fact(fact.dtype, Source.DATA, tuple(seen))
 
 
-def _element(fact: Fact, axis: int) -> Fact:
-    def without(shape: Shape | None) -> Shape | None:
-        if shape is None:
-            return None
-        place = axis % len(shape)
-        return (*shape[:place], *shape[place + 1 :])
-
-    return Fact(fact.dtype, Source.DATA, tuple(Seen(without(seen.shape), None) for seen in fact.seen))
+def _without(shape: Shape, axis: int) -> Shape:
+    place = axis % len(shape)
+    return (*shape[:place], *shape[place + 1 :])
 
 
-def _collected(fact: Fact, axis: int) -> Fact:
-    def longer(shape: Shape | None) -> Shape | None:
-        if shape is None:
-            return None
-        place = axis % (len(shape) + 1)
-        return (*shape[:place], None, *shape[place:])
-
-    return Fact(fact.dtype, Source.DATA, tuple(Seen(longer(seen.shape), None) for seen in fact.seen))
+def _longer(shape: Shape, axis: int) -> Shape:
+    place = axis % (len(shape) + 1)
+    return (*shape[:place], None, *shape[place:])
 
 
-def _either(*facts: Fact) -> Fact:
+def _either(seen: Sequence[Seen]) -> Seen:
     """What is known of a value that is one of these."""
-    seen = []
-    for trial in range(TRIALS):
-        shapes = [fact.seen[trial].shape for fact in facts]
-        first = shapes[0]
-        shape: Shape | None = None
-        if first is not None and all(other is not None and len(other) == len(first) for other in shapes):
-            columns = zip(*(other for other in shapes if other is not None), strict=True)
-            shape = tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in columns)
-        seen.append(Seen(shape, None))
-    return Fact(facts[0].dtype, Source.DATA, tuple(seen))
+    shape = seen[0].shape
+    for other in seen[1:]:
+        shape = _common(shape, other.shape)
+    return Seen(shape, None)
 
 
 #: Operators whose result follows from the shape of what they are given.
@@ -398,8 +410,8 @@ def _infer(
     for name, fact in zip(node.input, given, strict=True):
         if fact is None:
             continue
-        types[name] = type_proto(fact.dtype, fact.seen[trial].shape)
-        number = fact.seen[trial].number
+        types[name] = type_proto(fact.dtype, fact.at(trial).shape)
+        number = fact.at(trial).number
         if number is not None and number.size <= SMALL:
             data[name] = numpy_helper.from_array(number)
     opsets = [helper.make_opsetid(domain, version) for domain, version in context.opsets.items()]
@@ -408,7 +420,7 @@ def _infer(
             schema, node, types, data, opset_imports=opsets, ir_version=context.ir_version
         )
     except Exception as error:  # whatever the library finds wrong with the node
-        shapes = [fact.seen[trial].shape if fact else None for fact in given]
+        shapes = [fact.at(trial).shape if fact else None for fact in given]
         raise StoreError(
             f"node {step.name!r} ({step.operator}) cannot take inputs of shapes {shapes}: {error}"
         ) from error
@@ -439,7 +451,7 @@ def _compute(
         small = tensor is not None and prod(tensor.dims) <= SMALL and tensor.data_type != tensor.STRING
         return {node.output[0]: tensors.read(tensor, None, step.name)} if small and tensor is not None else None
     if step.operator in SHAPES and given[0] is not None:
-        return _shape(step, node, given[0].seen[trial].shape)
+        return _shape(step, node, given[0].at(trial).shape)
     for name in node.output:
         shape = types.get(name, (0, None))[1]
         if shape is not None and (None in shape or prod(size or 0 for size in shape) > SMALL):
@@ -448,7 +460,7 @@ def _compute(
     for name, fact in zip(node.input, given, strict=True):
         if fact is None:
             continue
-        number = fact.seen[trial].number
+        number = fact.at(trial).number
         if number is None or number.size > SMALL:
             return None
         numbers[name] = number

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
 from solver_nas.editable import Editable
-from solver_nas.errors import GraphError, RequestError, StoreError, VerificationError
+from solver_nas.errors import GraphError, RequestError, RuleError, StoreError, VerificationError
+from solver_nas.frontend import Handle as HandleClass
+from solver_nas.graph import Graph, Port
 from solver_nas.magnitude import magnitude
 from solver_nas.onnx import runtime, store, verify
+from solver_nas.onnx.adding import addition
 from solver_nas.onnx.operator import PREFIX
+from solver_nas.onnx.rewiring import same_wiring
 from solver_nas.onnx.rewrite import written
 from solver_nas.onnx.source import open_model
 from solver_nas.onnx.structure import understand
@@ -25,12 +30,28 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from solver_nas.frontend import Array, Handle, Model
-    from solver_nas.graph import Graph, Vertex
+    from solver_nas.graph import Vertex
     from solver_nas.onnx.source import Origin
     from solver_nas.onnx.structure import Structure
     from solver_nas.plan import Blueprint
 
 _ROUNDING = 1e-4  # relative difference up to which outputs are equal but for rounding
+
+
+class Read(NamedTuple):
+    """The model that the present state is told apart from.
+
+    Args:
+        origin: the model as it was read, or as the last edit of its structure has left it.
+        structure: of that model.
+        given: input shapes that the caller has given.
+        free: whether what the model returns may change.
+    """
+
+    origin: Origin
+    structure: Structure
+    given: Mapping[str, tuple[int | None, ...]]
+    free: bool
 
 
 def load(
@@ -60,9 +81,15 @@ def load(
     given = {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
     structure = understand(origin, given, free=free_outputs)
     state = State(
-        structure.graph, frozen(structure.arrays), {}, _fills(structure.graph), None, np.random.default_rng(0)
+        structure.graph,
+        frozen(structure.arrays),
+        {},
+        fills_of(structure.graph),
+        None,
+        np.random.default_rng(0),
+        Read(origin, structure, given, free_outputs),
     )
-    model = OnnxModel(origin, structure, state, history)
+    model = OnnxModel(state, history)
     model.trial_inputs = None if inputs is None else dict(inputs)
     return model
 
@@ -74,23 +101,35 @@ class OnnxModel(Editable):
     later ones with `:1`, `:2` behind the name. Made by `solver_nas.onnx.load`.
     """
 
-    def __init__(self, origin: Origin, structure: Structure, state: State, history: int) -> None:
+    def __init__(self, state: State, history: int) -> None:
         """Only for `load`."""
         super().__init__(state, np.float32, history)
-        self._origin, self._structure = origin, structure
         self.trial_inputs: dict[str, Array] | None = None
         self._proto: ModelProto | None = None
         # What was approved last: the graph, and the model that it became.
         self._approved: tuple[Graph, ModelProto] | None = None
 
     def _empty(self) -> Self:
-        twin = type(self)(self._origin, self._structure, self._state, 0)
+        twin = type(self)(self._state, 0)
         twin.trial_inputs = self.trial_inputs
         return twin
 
     def _forget(self) -> None:
         super()._forget()
         self._proto = None
+
+    @property
+    def _read(self) -> Read:
+        assert isinstance(self._state.extra, Read), "models are made by `load`"
+        return self._state.extra
+
+    @property
+    def _origin(self) -> Origin:
+        return self._read.origin
+
+    @property
+    def _structure(self) -> Structure:
+        return self._read.structure
 
     @property
     def structure(self) -> Structure:
@@ -154,10 +193,10 @@ class OnnxModel(Editable):
         changed = written(self._origin, self._structure, blueprint.after, arrays)
         verify.valid(changed)
         found = self.comparison(blueprint, arrays, changed)
-        if not found.difference <= verify.TOLERANCE:
+        if not found.equal:
             raise VerificationError(
                 f"the changed model differs from the original without the neurons that go by {found.difference:.2g} of "
-                f"the largest output, {verify.TOLERANCE:g} are allowed for rounding; nothing was changed"
+                f"the largest output, {found.allowed:.2g} are allowed for rounding; nothing was changed"
             )
         self._approved = (blueprint.after, changed)
 
@@ -203,9 +242,86 @@ class OnnxModel(Editable):
             self._enter(self._state._replace(graph=self.graph.renamed(old, new), memory=memory))
         return self.handle(new)
 
+    def add(
+        self, operator: str, *inputs: Handle | Array | None, name: str | None = None, **attributes: object
+    ) -> Handle:
+        """Add a node behind others; what `insert`, `replace` and their siblings build with.
+
+        Args:
+            operator: `"Conv"`; with the domain for others than the standard one, `"com.microsoft::Gelu"`.
+            inputs: in the operator's order: handles of vertices, arrays (which become parameters, or numbers where
+                the operator reads shapes, axes and the like), `None` for an input that is left out.
+            name: of the new vertex; by default the operator and a number.
+            attributes: of the node, such as `kernel_shape=(3, 3)`.
+
+        Returns:
+            The handle of the vertex, which is the node's first output.
+
+        Raises:
+            GraphError: the name is taken, or the operator cannot take these inputs; nothing has been added.
+
+        >>> # insert(model["relu"], lambda x: x.model.add("Conv", x, kernel, kernel_shape=(1, 1), name="extra"))
+        """
+        for handle in inputs:
+            if isinstance(handle, HandleClass) and (handle.model is not self or handle.name not in self.graph):
+                raise GraphError(f"{handle!r} is not a vertex of this model")
+        vertex, arrays = addition(self.graph, self._structure, self.arrays, operator, inputs, name, attributes)
+        try:
+            label(Graph([*self.graph.vertices, vertex], self.graph.outputs), memory=self.labels.memory)
+        except RuleError as error:
+            raise GraphError(f"a {operator} cannot stand there: {error}") from error
+        self.arrays.update(frozen(arrays))
+        self._state.fills.update(fills_of(Graph([replace(vertex, inputs=())])))
+        self._labels = self._proto = None
+        self.graph.add(vertex)
+        return self.handle(vertex.name)
+
     def entrance(self, vertex: Handle, kind: str) -> Handle:
-        """A learned scale of zero behind a vertex."""
-        raise NotImplementedError
+        """A learned scale of zero behind a vertex; before a product, with a learned shift of one."""
+        tensor = self.tensor(vertex.name)
+        axis = tensor.blocks[-1].axes[-1] if tensor.blocks else len(tensor.shape) - 1
+        shape = (tensor.shape[axis] or 1, *[1] * (len(tensor.shape) - 1 - axis))
+        made = self.add("Mul", self.handle(vertex.name), np.zeros(shape, self.dtype))
+        if kind.removeprefix(PREFIX) in ("Mul", "multiply"):
+            made = self.add("Add", made, np.ones(shape, self.dtype))
+        return made
+
+    def take_over(self, fork: Model) -> None:
+        """Enter the state of a fork; a changed structure is written, checked, and read again.
+
+        Raises:
+            VerificationError: the changed model is not valid or does not run; nothing was changed.
+        """
+        assert isinstance(fork, OnnxModel), "forks are of the same class"
+        if not same_wiring(self._structure, fork.graph):
+            fork.settle()
+        super().take_over(fork)
+
+    def settle(self) -> None:
+        """Read the model that a changed structure makes, as if it had been opened.
+
+        Raises:
+            VerificationError: it is not valid, does not run, or its sizes are not those that were planned.
+        """
+        changed = self._written()
+        verify.valid(changed)
+        try:
+            runtime.run(runtime.session(changed), self._trial())
+            origin = open_model(changed)
+            structure = understand(origin, self._read.given, free=self._read.free)
+        except StoreError as error:
+            raise VerificationError(f"the changed model cannot be run: {error}; nothing was changed") from error
+        labels = label(structure.graph)
+        for name in self.graph.order:
+            if name in structure.graph and len(labels.tensors[Port(name)].neurons) != self.handle(name).nout:
+                raise VerificationError(f"vertex {name!r} has other sizes than planned; nothing was changed")
+        read = self._read._replace(origin=origin, structure=structure)
+        fills = fills_of(structure.graph)
+        self._enter(
+            self._state._replace(
+                graph=structure.graph, arrays=frozen(structure.arrays), fills=fills, memory=None, extra=read
+            )
+        )
 
     def compare(self, other: Model, *, seed: int = 0) -> float | None:
         """The largest relative difference between two models' outputs for random inputs."""
@@ -231,7 +347,7 @@ class OnnxModel(Editable):
         return f"<OnnxModel: {len(self)} vertices, {total:,} parameters>"
 
 
-def _fills(graph: Graph) -> dict[str, float]:
+def fills_of(graph: Graph) -> dict[str, float]:
     """What new entries of parameters start with that are no weights of neurons."""
     found: dict[str, float] = {}
     for vertex in graph.vertices:

@@ -10,12 +10,14 @@ import numpy as np
 
 from solver_nas.errors import RuleError
 from solver_nas.labels import Tensor
-from solver_nas.rules import Scope, changed, rule
+from solver_nas.rules import Scope, Takes, changed, rule
 from solver_nas.rules.contract import einsum
 from solver_nas.rules.primitives import same
 from solver_nas.rules.scope import Weight
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from solver_nas.graph import Vertex
     from solver_nas.labels import Shape
     from solver_nas.onnx.facts import Fact
@@ -26,6 +28,8 @@ PREFIX = "onnx."
 OPAQUE = f"{PREFIX}opaque"
 #: The kind of a vertex that is computed from the shapes of other tensors alone.
 COMPUTED = f"{PREFIX}computed"
+#: The kind of a vertex that is a constant which stands beside other tensors.
+CONSTANT = f"{PREFIX}constant"
 
 
 class UnsupportedError(RuleError):
@@ -42,6 +46,11 @@ class Value(NamedTuple):
 
     shape: tuple[int, ...]
     elements: tuple[int | float | bool | None, ...]
+
+    @property
+    def array(self) -> NDArray[np.generic]:
+        """The numbers as an array."""
+        return np.array(self.elements).reshape(self.shape)
 
 
 class Slot(NamedTuple):
@@ -69,7 +78,8 @@ class Op:
         """Look at a vertex as an ONNX node."""
         self.scope = scope
         self._settings = cast("Mapping[str, object]", scope.vertex.attributes["onnx"])
-        self._slots = cast("Sequence[Slot | None]", scope.vertex.attributes["slots"])
+        slots = cast("Sequence[Slot | None]", scope.vertex.attributes["slots"])
+        self._slots = fitting(slots, len(scope.inputs))
 
     @property
     def operator(self) -> str:
@@ -234,7 +244,18 @@ class Op:
         """The output, with the shape that is known for it."""
         if len(tensor.shape) != len(self.shape):
             raise self.scope.fail(f"its output has the shape {self.shape}, the rule says {tensor.shape}")
-        return Tensor(self.shape, tensor.blocks)
+        # Sizes along which neurons stand are theirs; they come first where the structure is being changed.
+        sizes = {
+            axis: size for block in tensor.blocks for axis, size in zip(block.axes, block.neurons.shape, strict=True)
+        }
+        return Tensor(tuple(sizes.get(axis, size) for axis, size in enumerate(self.shape)), tensor.blocks)
+
+
+def fitting(slots: Sequence[Slot | None], edges: int) -> tuple[Slot | None, ...]:
+    """The slots of a node that has another number of edges now: more of them at the end, or fewer."""
+    kept = [slot for slot in slots if slot is None or slot.edge is None or slot.edge < edges]
+    known = sum(slot is not None and slot.edge is not None for slot in kept)
+    return (*kept, *(Slot(edge=place) for place in range(known, edges)))
 
 
 class Reading(NamedTuple):
@@ -295,6 +316,7 @@ def operator(
     prepare: Preparing | None = None,
     exact: bool = True,
     buffers: Sequence[str] = (),
+    takes: Takes = Takes.FIXED,
 ) -> Callable[[Flow], Flow]:
     """Register how neurons pass through operators.
 
@@ -308,6 +330,7 @@ def operator(
             vertex. It may raise `UnsupportedError`.
         exact: whether dropping neurons equals setting them to zero; not so where they are normalised together.
         buffers: inputs, by their names in the operator's definition, that are not learned.
+        takes: whether edges to it can be added and removed.
 
     Raises:
         RuleError: one of them has a rule already.
@@ -315,7 +338,7 @@ def operator(
 
     def register(flow: Flow) -> Flow:
         for name in names:
-            rule(PREFIX + name, rewrite=_rewriting(rewrite), exact=exact, buffers=buffers)(_guarded(flow))
+            rule(PREFIX + name, rewrite=_rewriting(rewrite), exact=exact, buffers=buffers, takes=takes)(_guarded(flow))
             _OPERATORS[name] = Operator(name, note, frozenset(values), exact, prepare)
         return flow
 
@@ -363,6 +386,12 @@ def _opaque(scope: Scope) -> Tensor:
 @rule(COMPUTED, rewrite=_rewriting(None))
 def _computed(scope: Scope) -> Tensor:
     return Tensor(Op(scope).shape)
+
+
+@rule(CONSTANT, rewrite=_rewriting(None))
+def _constant(scope: Scope) -> Tensor:
+    op = Op(scope)
+    return op.out(op.tensor(0))
 
 
 @rule(f"{PREFIX}input", rewrite=_rewriting(None))

@@ -17,8 +17,10 @@ from onnx import GraphProto, ModelProto, NodeProto, TypeProto, helper
 
 from solver_nas.errors import VerificationError
 from solver_nas.onnx import tensors
-from solver_nas.onnx.facts import Facts, Source, context_of
+from solver_nas.onnx.facts import TRIALS, Facts, Source, context_of
 from solver_nas.onnx.flatten import Program, Step, bodies, flatten
+from solver_nas.onnx.operator import CONSTANT
+from solver_nas.onnx.rewiring import rewire, same_wiring
 from solver_nas.onnx.structure import constant_fact
 
 if TYPE_CHECKING:
@@ -65,26 +67,30 @@ class _Writer:
         self, origin: Origin, structure: Structure, graph: Graph, arrays: Mapping[str, Array], made: ModelProto
     ) -> None:
         self._origin, self._structure, self._graph, self._arrays, self._made = origin, structure, graph, arrays, made
+        self._used_before = _used(made.graph)
+        self._rewired = not same_wiring(structure, graph)
+        renamed = rewire(made, structure, graph, arrays) if self._rewired else {}
         self._program: Program = flatten(made)
         self._dirty = {key for key, array in arrays.items() if array is not structure.arrays.get(key)}
-        self._used_before = _used(made.graph)
         self._taken = set(_names(made.graph))
+        self._was = {value: name for name, value in structure.values.items()}
         self._before: dict[int, list[NodeProto]] = {}
         self._constants: list[tuple[str, Array]] = []
-        self._vertices: dict[int, list[Vertex]] = {}
-        for vertex in graph.vertices:
-            node = vertex.attributes.get("node")
-            if isinstance(node, int):
-                self._vertices.setdefault(node, []).append(vertex)
+        self._vertices = {
+            renamed.get(value, value): vertex
+            for vertex in graph.vertices
+            if vertex.kind != CONSTANT and isinstance(value := vertex.attributes.get("value"), str)
+        }
 
     def run(self) -> None:
         """Change the copy."""
         for key in sorted(self._dirty):
             self._store(key)
         facts = self._facts()
-        for place, step in enumerate(self._program.steps):
-            self._walk(place, step, facts)
-        self._check(facts)
+        for step in self._program.steps:
+            self._walk(step, facts)
+        if not self._rewired:
+            self._check(facts)
         self._insert(self._made.graph)
         self._add_constants()
         self._sweep()
@@ -112,8 +118,8 @@ class _Writer:
 
     # -- step by step ------------------------------------------------------------------------------
 
-    def _walk(self, place: int, step: Step, facts: Facts) -> None:
-        vertices = self._vertices.get(place, [])
+    def _walk(self, step: Step, facts: Facts) -> None:
+        vertices = [self._vertices[name] for name in step.outputs if name in self._vertices]
         for vertex in vertices:
             step = self._adjust(step, vertex, facts)
         if not vertices:
@@ -148,7 +154,10 @@ class _Writer:
 
     def _adjust(self, step: Step, vertex: Vertex, facts: Facts) -> Step:
         node = step.node
-        assert node is not None, "vertices that stand for no node have no place"
+        if node is None:
+            return step
+        if vertex.attributes["primary"] and vertex.name != self._was.get(str(vertex.attributes["value"]), vertex.name):
+            node.name = vertex.name
         onnx = cast("Mapping[str, object]", vertex.attributes["onnx"])
         for name, value in onnx.items():
             if step.attributes.get(name) != value:
@@ -156,7 +165,11 @@ class _Writer:
         step = replace(step, attributes={**step.attributes, **onnx})
         for slot, wanted in self._wanted(step, vertex, facts).items():
             step = self._number(step, slot, wanted, facts)
-        return step
+        added = tuple(node.input[len(step.inputs) :])
+        for name, array in self._constants:
+            if name in added:
+                facts.known[name] = constant_fact(tensors.write(array, name), None, name)
+        return replace(step, inputs=(*step.inputs, *added))
 
     def _adjust_view(self, step: Step, facts: Facts) -> Step:
         """Literal shapes of constants that are seen in another shape follow the constant."""
@@ -172,7 +185,7 @@ class _Writer:
 
     def _wanted(self, step: Step, vertex: Vertex, facts: Facts) -> dict[int, Numbers]:
         """The numbers that a node has to read, by input."""
-        shape = cast("Shape", vertex.attributes["shape"])
+        shape = self._open(vertex)
         match step.operator:
             case "Reshape" if len(step.inputs) > 1:
                 return {1: self._target(step, 1, shape, facts)}
@@ -195,6 +208,16 @@ class _Writer:
                     if slot is not None and slot.value is not None and place < len(step.inputs)
                 }
 
+    def _open(self, vertex: Vertex) -> Shape:
+        """The shape of a vertex's output, with the sizes open that the model leaves open."""
+        shape = cast("Shape", vertex.attributes["shape"])
+        known = self._structure.facts.known.get(str(vertex.attributes.get("value")))
+        if known is None or known.shape is None or known.sized is None or len(known.shape) != len(shape):
+            return shape
+        # For the caller's input sizes, an axis may have another size than for the model's own; what changes has not.
+        sizes = zip(known.shape, known.sized, shape, strict=True)
+        return tuple(was if size == then or was is None else size for was, then, size in sizes)
+
     def _target(self, step: Step, slot: int, shape: Shape, facts: Facts) -> Numbers:
         """What a Reshape has to read so that its result has a shape; what is 0, -1 or computed stays if it can."""
         current, given = facts[step.inputs[slot]].numbers, facts[step.inputs[0]]
@@ -211,8 +234,8 @@ class _Writer:
         """Let a size that is computed from other sizes be inferred where it would not come out right."""
         if -1 in target or None not in target:
             return target
-        for trial, seen in enumerate(facts[step.inputs[slot]].seen):
-            given = facts[step.inputs[0]].seen[trial].shape
+        for trial in range(TRIALS):
+            seen, given = facts[step.inputs[slot]].at(trial), facts[step.inputs[0]].at(trial).shape
             if seen.number is None or given is None or None in given:
                 return target
             row = seen.number.reshape(-1).tolist()
@@ -246,8 +269,9 @@ class _Writer:
 
     def _parts(self, step: Step, vertex: Vertex) -> dict[int, Numbers]:
         parts = cast("tuple[int, ...] | None", vertex.attributes["parts"])
-        before = self._structure.graph.vertex(vertex.name) if vertex.name in self._structure.graph else None
-        if parts is None or step.node is None or (before is not None and before.attributes["parts"] == parts):
+        name = self._was.get(str(vertex.attributes["value"]))
+        before = self._structure.graph.vertex(name).attributes["parts"] if name is not None else None
+        if parts is None or step.node is None or before == parts:
             return {}
         if len(step.inputs) > 1:
             return {1: parts}
@@ -287,7 +311,7 @@ class _Writer:
         open_places = len(wanted) == len(current)
         if open_places and all(want is None or want == now for want, now in zip(wanted, current, strict=True)):
             return step
-        first = fact.seen[0].number
+        first = fact.number
         assert first is not None, "its elements are known"
         shape = first.shape if open_places else (len(wanted),)
         kept = [
@@ -344,9 +368,9 @@ class _Writer:
             value = vertex.attributes.get("value")
             if not isinstance(value, str) or value not in facts.known:
                 continue
-            planned, found = cast("Shape", vertex.attributes["shape"]), facts[value].shape
-            known = self._structure.facts[value].shape if value in self._structure.facts.known else None
-            if known is not None and found != planned:
+            known = self._structure.facts.known.get(value)
+            planned, found = self._open(vertex), facts[value].shape
+            if known is not None and known.shape is not None and found != planned:
                 raise VerificationError(
                     f"vertex {vertex.name!r} ({vertex.attributes['operator']}) would have the shape {found} instead of "
                     f"{planned}: a number that its shape is computed from cannot be changed; nothing was changed"

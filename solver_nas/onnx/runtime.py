@@ -166,8 +166,7 @@ def trial_shapes(structure: Structure) -> dict[str, tuple[int, ...]]:
     """Shapes of inputs that the model takes, with few samples where their number is open."""
     found = {}
     for name in structure.inputs:
-        shape, known = structure.facts[name].seen[0].shape or (), structure.facts[name].shape or ()
-        found[name] = tuple(
-            BATCH if fixed is None and size in BATCHES else size or 0 for size, fixed in zip(shape, known, strict=True)
-        )
+        fact = structure.facts[name]
+        sizes = zip(fact.at(2).shape or (), fact.sized or (), strict=True)
+        found[name] = tuple(BATCH if fixed is None and size in BATCHES else size or 0 for size, fixed in sizes)
     return found

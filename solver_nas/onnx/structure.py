@@ -16,7 +16,6 @@ from solver_nas.onnx import rules as _rules  # noqa: F401 - registers them
 from solver_nas.onnx import tensors
 from solver_nas.onnx.facts import (
     SMALL,
-    TRIALS,
     Context,
     Fact,
     Facts,
@@ -32,6 +31,7 @@ from solver_nas.onnx.facts import (
 from solver_nas.onnx.flatten import Program, Step, flatten
 from solver_nas.onnx.operator import (
     COMPUTED,
+    CONSTANT,
     OPAQUE,
     PREFIX,
     Operator,
@@ -53,6 +53,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 #: Operators behind which a constant is still the same array, seen in another way.
 _VIEWS = frozenset({"Identity", "Transpose", "Unsqueeze", "Squeeze", "Reshape", "Flatten"})
+#: Types between which a Cast changes no more than the precision.
+_FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,32 +103,54 @@ def find_facts(
     model: ModelProto, folder: Path | None, program: Program, given: Mapping[str, Sequence[int | None]]
 ) -> Facts:
     """Shapes and numbers of all values, for the first trial sizes that the model takes."""
-    shapes = open_sizes(model, program, given)
-    context = context_of(model)
-    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
     constants = {name: constant_fact(tensor, folder, name) for name, tensor in program.constants.items()}
+    bare = {value.name for value in model.graph.input if not value.type.tensor_type.HasField("shape")}
+    fixed = open_sizes(model, program, given)
+    declared = open_sizes(model, program, {name: shape for name, shape in given.items() if name in bare})
+    if fixed == declared:
+        return _first_that_fits(model, program, constants, declared)[0]
+    _, sized = _first_that_fits(model, program, constants, fixed)
+    try:
+        _, free = _first_that_fits(model, program, constants, declared)
+    except StoreError:
+        # It is only known to work for the sizes that the caller has given.
+        free = sized
+    return _learned(model, program, constants, {name: (*free[name], *sized[name]) for name in sized})
+
+
+def _first_that_fits(
+    model: ModelProto, program: Program, constants: Mapping[str, Fact], shapes: Mapping[str, Sequence[int | str]]
+) -> tuple[Facts, dict[str, tuple[Seen, ...]]]:
+    """The facts for the first trial sizes that the model takes, and these sizes."""
     first: StoreError | None = None
     for sizes in trial_sizes(shapes):
-        inputs = {}
-        for name, shape in shapes.items():
-            seen = tuple(
+        inputs = {
+            name: tuple(
                 Seen(tuple(trial[size] if isinstance(size, str) else size for size in shape), None) for trial in sizes
             )
-            inputs[name] = Fact(types[name], Source.DATA, seen)
-        facts = Facts(context, constants, inputs)
+            for name, shape in shapes.items()
+        }
         try:
-            for step in program.steps:
-                facts.learn(step)
+            return _learned(model, program, constants, inputs), inputs
         except StoreError as error:
             first = first or error
-            continue
-        return facts
     assert first is not None, "at least one set of sizes was tried"
     if any(isinstance(size, str) for shape in shapes.values() for size in shape):
         raise StoreError(
             f"{first}; some sizes of the inputs are open: say which ones to take with input_shapes"
         ) from first
     raise first
+
+
+def _learned(
+    model: ModelProto, program: Program, constants: Mapping[str, Fact], inputs: Mapping[str, tuple[Seen, ...]]
+) -> Facts:
+    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
+    given = {name: Fact(types[name], Source.DATA, seen) for name, seen in inputs.items()}
+    facts = Facts(context_of(model), constants, given)
+    for step in program.steps:
+        facts.learn(step)
+    return facts
 
 
 def constant_fact(tensor: TensorProto, folder: Path | None, name: str) -> Fact:
@@ -137,7 +161,7 @@ def constant_fact(tensor: TensorProto, folder: Path | None, name: str) -> Fact:
     number = None
     if prod(shape) <= SMALL and tensor.data_type != TensorProto.STRING:
         number = tensors.read(tensor, folder, name)
-    return Fact(tensor.data_type, Source.CONSTANT, (Seen(shape, number),) * TRIALS)
+    return Fact(tensor.data_type, Source.CONSTANT, (Seen(shape, number),))
 
 
 class View(NamedTuple):
@@ -169,7 +193,7 @@ class _Builder:
         program, facts = self._program, self._facts
         inputs = {}
         for name in program.inputs:
-            inputs[name] = self._add(name, f"{PREFIX}input", name, (), {"shape": facts[name].shape or ()})
+            inputs[name] = self._add(name, f"{PREFIX}input", name, (), {"shape": facts[name].sized or (), "name": name})
         used = {name for step in program.steps for name in step.inputs} | set(program.outputs.values())
         for step in program.steps:
             if any(facts[name].source is Source.DATA for name in step.outputs if name):
@@ -177,7 +201,7 @@ class _Builder:
         outputs = {}
         for known, name in program.outputs.items():
             port = self._vertex_of(name)
-            shape = facts[name].shape or ()
+            shape = facts[name].sized or ()
             attributes: dict[str, object] = {"shape": shape, "free": free, "name": known}
             outputs[known] = self._add(known, f"{PREFIX}output", None, (port,), attributes)
         graph = Graph(self._vertices.values(), [Port(name) for name in outputs.values()])
@@ -213,7 +237,7 @@ class _Builder:
                 kind, slots = f"{PREFIX}ConstantOfShape", (None,)
             attributes = {
                 **self._common(step, 0 if step is None else step.outputs.index(name), name, primary=True),
-                "shape": fact.shape or (),
+                "shape": fact.sized or (),
                 "slots": slots,
             }
             self._add(name if step is None else step.name, kind, name, (), attributes)
@@ -245,7 +269,7 @@ class _Builder:
         fact = self._facts[value]
         common = self._common(step, place, value, primary=primary)
         inputs, parameters, slots = self._slots(step, place, known)
-        attributes: dict[str, object] = {**common, "shape": fact.shape or (), "slots": slots}
+        attributes: dict[str, object] = {**common, "shape": fact.sized or (), "slots": slots}
         why = self._trouble(step, fact, known, inputs)
         if not why and known is not None and known.prepare is not None:
             given = tuple(self._facts[one] if one else None for one in step.inputs)
@@ -255,6 +279,8 @@ class _Builder:
                 attributes.update(known.prepare(reading))
             except UnsupportedError as error:
                 why = str(error)
+        if step.operator == "Concat":
+            attributes["constants"] = tuple(name for name in inputs if self._vertices[name].kind == CONSTANT)
         if step.operator in ("Loop", "Scan"):
             attributes["collected"] = _collected(step, place)
         kind = OPAQUE if why else PREFIX + step.operator
@@ -268,11 +294,11 @@ class _Builder:
             schema = schema_of(step.operator, opset_of(self._facts.context, step.operator))
             what = "there is no rule for operator" if schema is not None else "nobody knows the operator"
             return f"{what} {step.operator!r}"
-        if fact.shape is None:
+        if fact.sized is None:
             return f"{step.operator}: the rank of its output is not known"
         for one in inputs:
             value = self._vertices[one].attributes.get("value")
-            if isinstance(value, str) and self._facts[value].shape is None:
+            if isinstance(value, str) and self._facts[value].sized is None:
                 return f"{step.operator}: the rank of its input {one!r} is not known"
         return ""
 
@@ -290,7 +316,7 @@ class _Builder:
             fact = self._facts[name]
             if known is not None and position in known.values:
                 elements = fact.numbers
-                first = fact.seen[0].number
+                first = fact.number
                 if elements is not None and first is not None:
                     slots.append(Slot(value=Value(first.shape, elements)))  # type: ignore[arg-type] # of numbers
                     continue
@@ -298,13 +324,30 @@ class _Builder:
                 slots.append(Slot(edge=len(inputs)))
                 inputs.append(self._vertex_of(name))
                 continue
+            if step.operator == "Concat":
+                # Edges alone, so that more of them can come and go.
+                slots.append(Slot(edge=len(inputs)))
+                inputs.append(self._constant(name, fact))
+                continue
             slots.append(self._weight(step, position, name, parameters))
         return tuple(inputs), parameters, tuple(slots)
+
+    def _constant(self, name: str, fact: Fact) -> str:
+        """A vertex for a constant that stands beside other tensors."""
+        view = self._view(name)
+        plain = view.order is None and not view.scales
+        attributes = {
+            **self._common(None, 0, name, primary=True),
+            "shape": fact.sized or (),
+            "slots": (Slot(role="value", order=view.order),),
+        }
+        parameter = self._parameter(view.key if plain or not view.scales else name)
+        return self._add(name, CONSTANT, None, (), attributes, {"value": parameter})
 
     def _weight(self, step: Step, position: int, name: str, parameters: dict[str, Parameter]) -> Slot:
         """A constant as a parameter of a vertex."""
         view = self._view(name)
-        role = _role(step, position, self._facts.context)
+        role = role_of(step, position, self._facts.context)
         parameters[role] = self._parameter(view.key)
         scales = []
         for number, (key, axis) in enumerate(view.scales):
@@ -366,7 +409,8 @@ class _Builder:
             return plain
         if step.operator == "DequantizeLinear" and not step.attributes.get("block_size"):
             return self._dequantised(step, rank)
-        if step.operator not in _VIEWS:
+        floating = step.operator == "Cast" and {source.dtype, fact.dtype} <= _FLOATS
+        if step.operator not in _VIEWS and not floating:
             return plain
         moved = _moved(step, source.shape, fact.shape or ())
         if moved is None:
@@ -397,7 +441,7 @@ def _relevant(step: Step, place: int, facts: Facts) -> frozenset[int] | None:
     if step.operator == "If":
         width = len(step.outputs)
         shapes = [facts[body.outputs[place]].shape for body in step.bodies]
-        chosen = taken_branch(step, facts)
+        chosen = taken_branch(step, facts[step.inputs[0]], 2)
         if chosen is not None and (None in shapes or len(set(shapes)) > 1):
             # The other branch is for inputs of other shapes.
             return frozenset({returned + place + chosen * width})
@@ -425,7 +469,7 @@ def _collected(step: Step, place: int) -> int:
     return int(axes[extra]) if isinstance(axes, tuple) and extra >= 0 else 0
 
 
-def _role(step: Step, position: int, context: Context) -> str:
+def role_of(step: Step, position: int, context: Context) -> str:
     """The name of an input in the operator's definition."""
     schema = schema_of(step.operator, opset_of(context, step.operator))
     if schema is None or step.node is None or step.bodies:
@@ -441,7 +485,7 @@ def _variadic(schema: Any) -> bool:
 
 def _moved(step: Step, before: Shape, after: Shape) -> tuple[int | None, ...] | None:
     """For every axis after a view, which axis it was, `None` for a new one of size 1; `None` for no mere view."""
-    if step.operator == "Identity":
+    if step.operator in ("Identity", "Cast"):
         return tuple(range(len(before)))
     if step.operator == "Transpose":
         perm = step.attributes.get("perm")

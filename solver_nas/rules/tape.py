@@ -165,6 +165,11 @@ class Tape:
         labels = array["label"].reshape(-1)
         self._idle.append(Tie(labels, np.full_like(labels, FIXED), reason))
 
+    def is_idle(self, array: Neurons) -> bool:
+        """Whether these are all among those that are all alike."""
+        known = np.concatenate([np.zeros(0, np.int64), *(tie.left for tie in self._idle)])
+        return bool(np.isin(array["label"], known).all())
+
     def _forsaken(self) -> list[Tie]:
         """Ties to the fixed label for those idle labels that are tied to no others."""
         if not self._idle:
@@ -221,6 +226,9 @@ class Tape:
             if known.axes == use.axes:
                 for before, now in zip(known.levels, use.levels, strict=True):
                     self.tie(before, now, reason)
+                if (known.role, use.role) == ("fresh", "contract"):
+                    # Tied embeddings: what a new neuron of the table starts with is also what reads one.
+                    self.silence(known.levels[-1])
                 return
         record.uses.append(use)
 

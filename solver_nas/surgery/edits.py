@@ -75,7 +75,7 @@ def without(graph: Graph, labels: Labels, name: str, reconnect: Reconnect, *, im
         GraphError: an input of the network, or a vertex that something cannot do without.
     """
     vertex = graph.vertex(name)
-    if vertex.kind == "input":
+    if vertex.is_input:
         raise GraphError(f"vertex {name!r} is an input of the network; it cannot be removed, only what reads it")
     heirs = vertex.inputs if reconnect == "all" else ()
     outputs: list[Port] = []

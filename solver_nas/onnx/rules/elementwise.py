@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from solver_nas.onnx.operator import operator
+from solver_nas.rules import Takes
 from solver_nas.rules.contract import elementwise
 from solver_nas.rules.primitives import same
 
@@ -20,8 +21,8 @@ _FUNCTIONS = (
 )
 
 _COMBINATIONS = (
-    *("Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater"),
-    *("GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "Pow", "PRelu", "Sub", "Sum"),
+    *("And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater"),
+    *("GreaterOrEqual", "Less", "LessOrEqual", "Mod", "Mul", "Or", "Pow", "PRelu", "Sub"),
     *("Where", "Xor"),
 )
 
@@ -53,6 +54,11 @@ def _dropout(op: Op) -> Tensor:
 
 
 @operator(*_COMBINATIONS, note="equal sizes, position by position; what is broadcast follows")
+@operator(
+    *("Add", "Max", "Mean", "Min", "Sum"),
+    note="equal sizes, position by position; what is broadcast follows",
+    takes=Takes.ALIKE,
+)
 def _combination(op: Op) -> Tensor:
     if op.opset < _NUMPY_STYLE and op.integer("broadcast", 0):
         raise op.unsupported("broadcasting as before version 7 of the standard")

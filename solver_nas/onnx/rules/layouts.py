@@ -9,6 +9,7 @@ import numpy as np
 from solver_nas.labels import Block, Tensor
 from solver_nas.onnx.axes import Pairs, paired, refined
 from solver_nas.onnx.operator import Op, UnsupportedError, operator, settings, values
+from solver_nas.rules import Takes
 from solver_nas.rules.primitives import concat, pad, take, transpose, whole
 from solver_nas.rules.reshape import regroup
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from solver_nas.graph import Vertex
-    from solver_nas.labels import Neurons
+    from solver_nas.labels import Neurons, Shape
     from solver_nas.onnx.operator import Reading
     from solver_nas.rules import Resized
 
@@ -28,16 +29,19 @@ def _pairs(reading: Reading) -> Mapping[str, object]:
     """Which axes hold the same elements before and after."""
     given = reading.inputs[0]
     assert given is not None, "a reshape has an input"
-    found = []
-    for before, after in zip(given.seen, reading.output.seen, strict=True):
-        if before.shape is None or after.shape is None or None in before.shape or None in after.shape:
-            raise UnsupportedError(f"{reading.operator}: sizes depend on data")
-        found.append(paired([size or 0 for size in before.shape], [size or 0 for size in after.shape]))
-    if len(set(found)) > 1 or found[0] is None:
-        raise UnsupportedError(
-            f"{reading.operator}: which axes become which depends on sizes that the model leaves open"
-        )
-    return {"pairs": found[0]}
+    for trials in ((0, 1), (2, 3)):
+        found = [_paired(given.at(trial).shape, reading.output.at(trial).shape) for trial in trials]
+        if found[0] is not None and found[0] == found[1]:
+            return {"pairs": found[0]}
+    raise UnsupportedError(
+        f"{reading.operator}: which axes become which depends on sizes that are not known beforehand"
+    )
+
+
+def _paired(before: Shape | None, after: Shape | None) -> Pairs | None:
+    if before is None or after is None or None in before or None in after:
+        return None
+    return paired([size or 0 for size in before], [size or 0 for size in after])
 
 
 @operator(
@@ -55,12 +59,24 @@ def _reshape(op: Op) -> Tensor:
         x = whole(
             op.scope, x, [*alone, *mixed], "axes of sizes that do not divide each other are merged, or this one goes"
         )
+    x = _settled(op, x, pairs)
     sizes = refined(pairs, x.shape, op.shape)
     places = range(len(pairs))
     first = _groups([pair.old for pair in pairs], places)
     second = [(inner, outer) for outer, inner in _groups([pair.new for pair in pairs], places)]
     middle = regroup(op.scope, x, sizes, first)
     return regroup(op.scope, middle, op.shape, second)
+
+
+def _settled(op: Op, x: Tensor, pairs: Pairs) -> Tensor:
+    """An axis along which all is equal, merged with other neurons, stays: it says how often each of them is there."""
+    held = set()
+    for new in {pair.new for pair in pairs}:
+        merged = {axis for pair in pairs if pair.new == new for axis in pair.old}
+        blocks = [block for block in x.blocks if set(block.axes) & merged]
+        if len(blocks) > 1:
+            held |= {axis for block in blocks if op.scope.tape.is_idle(block.neurons) for axis in block.axes}
+    return whole(op.scope, x, sorted(held), "it says how often a neuron is there") if held else x
 
 
 def _groups(axes: Sequence[tuple[int, ...]], places: range) -> list[tuple[list[int], list[int]]]:
@@ -195,18 +211,18 @@ def _tile(op: Op) -> Tensor:
 # -- joints and parts -----------------------------------------------------------------------------
 
 
-@operator("Concat", note="neurons one after the other; all other axes are tied")
+@operator("Concat", note="neurons one after the other; all other axes are tied", takes=Takes.STACKED)
 def _concat(op: Op) -> Tensor:
     axis = op.integer("axis", 1) % len(op.shape)
-    given = [op.operand(slot) for slot in range(op.count)]
-    growing = any(isinstance(one, Tensor) and one.block_of(axis) is not None for one in given)
-    parts = []
-    for slot, operand in enumerate(given):
-        part = operand if isinstance(operand, Tensor) else op.tensor(slot)
-        if not growing and part.block_of(axis) is not None:
-            # Positions of a constant beside positions that never change.
-            part = whole(op.scope, part, [axis], "constants beside positions that stay")
-        parts.append(part)
+    parts = [op.tensor(slot) for slot in range(op.count)]
+    fixed = cast("tuple[str, ...]", op.scope.vertex.attributes.get("constants", ()))
+    beside = [port.vertex in fixed for port in op.scope.vertex.inputs]
+    growing = any(
+        part.block_of(axis) is not None and not constant for part, constant in zip(parts, beside, strict=True)
+    )
+    if not growing:
+        # Positions of a constant beside positions that never change.
+        parts = [whole(op.scope, part, [axis], "constants beside positions that stay") for part in parts]
     if len({len(part.shape) for part in parts}) > 1:
         raise op.unsupported("inputs of different ranks")
     if growing and any(part.shape[axis] is None for part in parts):
