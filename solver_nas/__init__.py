@@ -8,7 +8,6 @@ from solver_nas.fit import diminishing, grow, shrink
 from solver_nas.nn.arithmetic import concat
 from solver_nas.nn.custom import absorb, immutable, invariant, stack
 from solver_nas.nn.network import Network
-from solver_nas.nn.worth import default_utility
 from solver_nas.normalise import normalised
 from solver_nas.queries import Spread, affected_by
 from solver_nas.requests import relaxed
@@ -23,6 +22,7 @@ from solver_nas.structure import (
 )
 from solver_nas.timing import measure_latency
 from solver_nas.trade import TradeOff, trade_off
+from solver_nas.worth import default_utility
 
 __all__ = [
     "Change",

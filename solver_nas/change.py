@@ -182,15 +182,21 @@ class Plan:
     def _costs(self) -> list[str]:
         """A line for every cost that has a limit."""
         limited = {str(limit): limit.subject for limit in self.limits if limit.subject is not None}
+        found = []
+        for text, (before, after) in self.costs.items():
+            found.append(f"{limited[text]}: {shown(Fraction(before))} -> {shown(Fraction(after))}   ({text})")
+        return found
+
+    @property
+    def costs(self) -> Mapping[str, tuple[float, float]]:
+        """What has a limit, by the limit in words: what it comes to before and after."""
+        limited = {str(limit): limit.subject for limit in self.limits if limit.subject is not None}
         if not limited:
-            return []
+            return {}
         before = self.blueprint.before
         labels = label(before, memory=self.blueprint.memory)
         past = View(self.model, before, labels, {name: name for name in before.order}, (before, labels))
-        return [
-            f"{subject}: {shown(Fraction(subject.value_at(past)))} -> {shown(Fraction(self.cost(subject)))}   ({text})"
-            for text, subject in limited.items()
-        ]
+        return {text: (float(subject.value_at(past)), float(self.cost(subject))) for text, subject in limited.items()}
 
 
 def check_objective(

@@ -1,6 +1,8 @@
 """The command prints what it says, and ends with the status that it says."""
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +12,16 @@ from typer.testing import CliRunner, Result
 
 from solver_nas.cli import main
 from solver_nas.demos import digits, xor
-from solver_nas.errors import TrainingError
+from solver_nas.errors import (
+    ImpossibleError,
+    RequestError,
+    StoreError,
+    TimeLimitError,
+    TrainingError,
+    VerificationError,
+)
 
+COMMAND = [sys.executable, "-c", "from solver_nas.cli import main; main(prog_name='solver-nas')"]
 Call = Callable[..., Result]
 
 
@@ -121,9 +131,58 @@ def test_wrong_usage_has_its_own_status(call: Call, arguments: list[str]) -> Non
     assert "Error" in result.stderr
 
 
-def test_help_says_what_statuses_mean(call: Call) -> None:
-    results = [call("--help"), call("demo", "--help")]
-    for result in results:
+def test_help_has_examples_and_says_what_statuses_mean(call: Call) -> None:
+    for command in ((), ("demo",), ("solve",)):
+        result = call(*command, "--help")
         assert result.exit_code == 0
-        assert "Exit status: 0" in result.stdout
-    assert "solver-nas demo --seeds 100" in results[1].stdout
+        lines = [line.strip() for line in result.stdout.splitlines()]
+        assert any(line.startswith(" ".join(("solver-nas", *command))) for line in lines[lines.index("Examples:") :])
+        assert [line.split()[0] for line in lines[lines.index("Exit status:") + 1 :]] == ["0", "1", "2", "3", "130"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (StoreError("no"), 1),
+        (TimeLimitError("no"), 1),
+        (FileNotFoundError("no"), 1),
+        (RequestError("no"), 2),
+        (ImpossibleError("no"), 3),
+        (VerificationError("no"), 4),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_error_has_its_status(call: Call, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int) -> None:
+    def fail(_: int) -> None:
+        raise error
+
+    monkeypatch.setattr(xor, "run", fail)
+    result = call("demo")
+    assert (result.exit_code, result.stdout, result.stderr) == (status, "", "solver-nas: no\n")
+
+
+def test_ctrl_c_ends_with_a_line(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(xor, "run", interrupt)
+    result = call("demo")
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "solver-nas: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [("solver-nas so", {"solve"}), ("solver-nas solve --ma", {"--macs"}), ("solver-nas demo d", {"digits"})],
+)
+def test_shells_complete_commands_and_options(words: str, offered: set[str]) -> None:
+    asked = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    environment = {**os.environ, "_SOLVER_NAS_COMPLETE": "complete_bash", **asked}
+    done = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert set(done.stdout.split()) == offered
+
+
+def test_the_completion_of_a_shell_can_be_shown() -> None:
+    environment = {**os.environ, "_SOLVER_NAS_COMPLETE": "source_bash"}
+    done = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert "complete -o default -F _solver_nas_completion solver-nas" in done.stdout
+    assert "--install-completion" in CliRunner().invoke(main, ["--help"]).stdout

@@ -234,6 +234,6 @@ def _known(volume: Volume, title: str) -> Volume:
     if volume.times is None:
         raise RequestError(
             f"{title}: vertex {volume.vertex!r} has a size that is not known; give the shapes of the inputs, "
-            f"as in {title}(net, (3, 224, 224))"
+            f"as in {title}(net, (3, 224, 224)), or for a model that was opened, its input_shapes (--input-shape)"
         )
     return volume

@@ -16,13 +16,7 @@ from solver_nas.nn.group_norm import group_norm, instance_norm
 from solver_nas.nn.layer_norm import layer_norm, rms_norm
 from solver_nas.nn.named import register
 from solver_nas.nn.network import Network
-from solver_nas.nn.observe import (
-    ActivationContribution,
-    ActivationStatistics,
-    Observations,
-    every,
-    observed,
-)
+from solver_nas.nn.observe import ActivationContribution
 from solver_nas.nn.optimise import SGD, Adam
 from solver_nas.nn.pooling import avg_pool, global_avg_pool, global_max_pool, max_pool
 from solver_nas.nn.recurrent import bidirectional, gru, lstm, simple_rnn
@@ -33,12 +27,13 @@ from solver_nas.nn.softmax import softmax
 from solver_nas.nn.store import load, save
 from solver_nas.nn.train import calibrate, fit
 from solver_nas.nn.vertex import NetworkVertex
-from solver_nas.nn.worth import (
+from solver_nas.observe import ActivationStatistics, Observations, every, observed
+from solver_nas.state import Observer
+from solver_nas.worth import (
     activation_times_outgoing,
     contribution,
     default_utility,
 )
-from solver_nas.state import Observer
 
 __all__ = [
     "ACTIVATIONS",

@@ -11,8 +11,8 @@ from solver_nas.graph import Graph, Parameter, Port, Vertex
 from solver_nas.nn.encoding import decode, encode
 from solver_nas.nn.forward import computes
 from solver_nas.nn.network import Network
-from solver_nas.nn.observe import Observations
 from solver_nas.nn.packing import dtype_of
+from solver_nas.observe import Observations
 from solver_nas.rules import Memory, rule_of
 from solver_nas.state import Observer, State, frozen
 

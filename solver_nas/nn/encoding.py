@@ -18,8 +18,8 @@ import numpy as np
 
 from solver_nas.errors import StoreError
 from solver_nas.nn.named import function_of, name_of
-from solver_nas.nn.observe import ActivationStatistics, Contribution, Every, Observations
 from solver_nas.nn.packing import dtype_of
+from solver_nas.observe import ActivationStatistics, Contribution, Every, Observations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -328,7 +328,7 @@ class Network(Editable):
 
     def default_utility(self, handle: Handle) -> NDArray[np.float64] | float:
         """What neurons are worth by default: see `solver_nas.nn.default_utility`."""
-        from solver_nas.nn.worth import default_utility
+        from solver_nas.worth import default_utility
 
         return default_utility(handle)
 

@@ -14,18 +14,18 @@ from solver_nas.errors import LayerError, TrainingError
 from solver_nas.frontend import Array
 from solver_nas.nn.forward import evaluate
 from solver_nas.nn.losses import loss_of
-from solver_nas.nn.observe import ActivationStatistics, Observations, by_neuron, observed
 from solver_nas.nn.optimise import Adam
-from solver_nas.nn.worth import worth_watching
+from solver_nas.observe import ActivationStatistics, Observations, by_neuron, observed
 from solver_nas.progress import progress as show_progress
+from solver_nas.worth import worth_watching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from solver_nas.labels import Tensor
     from solver_nas.nn.network import Network
-    from solver_nas.nn.observe import Contribution
     from solver_nas.nn.optimise import Optimiser
+    from solver_nas.observe import Contribution
 
 Inputs = Array | Sequence[Array] | Mapping[str, Array]
 Loss = Callable[[Any, Any], Any]

@@ -399,6 +399,15 @@ def opset_of(context: Context, operator: str) -> int:
     return context.opsets.get(operator.rpartition("::")[0], 1)
 
 
+#: Operators without shape inference of their own in some versions: whose it is, and how many inputs that one has.
+_INFERRED_AS = {
+    "GroupNormalization": ("Identity", 1),
+    "MeanVarianceNormalization": ("Identity", 1),
+    "GreaterOrEqual": ("Greater", 2),
+    "LessOrEqual": ("Less", 2),
+}
+
+
 def _infer(
     context: Context, step: Step, given: Sequence[Fact | None], trial: int
 ) -> dict[str, tuple[int, Shape | None]]:
@@ -406,6 +415,10 @@ def _infer(
     assert node is not None, "what enters a body is dealt with elsewhere"
     if schema is None:
         return {name: _read(context.declared[name]) for name in node.output if name in context.declared}
+    if step.operator in _INFERRED_AS:
+        operator, inputs = _INFERRED_AS[step.operator]
+        node = helper.make_node(operator, node.input[:inputs], node.output)
+        schema, given = defs.get_schema(operator, opset_of(context, operator)), given[:inputs]
     types, data = {}, {}
     for name, fact in zip(node.input, given, strict=True):
         if fact is None:

@@ -6,12 +6,13 @@ the node sees only those that stay.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, helper
 
+from solver_nas.errors import VerificationError
 from solver_nas.graph import Port
 from solver_nas.onnx import tensors
 from solver_nas.onnx.flatten import bodies, flatten
@@ -26,9 +27,12 @@ if TYPE_CHECKING:
     from solver_nas.onnx.structure import Structure
 
 Array = NDArray[Any]
-
+IntArray = NDArray[np.intp]
+_Number = TypeVar("_Number", bound=np.generic)
 
 _WHERE = 9  # the version of the standard since which there is an operator Where
+_GATHER_ELEMENTS = 11
+_PER_CHANNEL = frozenset({"GroupNormalization", "InstanceNormalization"})  # scales stand for the second axis
 _RECURRENT = frozenset({"RNN", "GRU", "LSTM"})
 _FLOATS = frozenset({1, 10, 11, 16})  # float, half, double, bfloat16
 
@@ -163,48 +167,65 @@ class _Masking:
         stays, tensor = self._removal.stays.get(source.vertex), self._removal.labels.tensors[source]
         if stays is None:
             return
-        before, after = self._around.setdefault(id(node), ([], []))
         for block, kept in zip(tensor.blocks, stays, strict=True):
-            if kept.all() or not set(block.axes) & set(axes):
-                continue
-            if kept.ndim > 1:
-                raise NotImplementedError(f"vertex {vertex.name!r}: neurons of a rectangle are taken together")
-            self._cut(vertex, node, block.axes[0], kept, before, after)
+            if not kept.all():
+                for cut in _cuts(block, kept, axes):
+                    self._cut(vertex, node, cut, len(tensor.shape))
+        if any(not kept.all() for kept in stays):
+            for setting, value in self._removal.after.get(vertex.name, {}).items():
+                for attribute in [attribute for attribute in node.attribute if attribute.name == setting]:
+                    node.attribute.remove(attribute)
+                    made = list(value) if isinstance(value, tuple) else value
+                    node.attribute.append(helper.make_attribute(setting, made))
 
-    def _cut(
-        self,
-        vertex: Vertex,
-        node: NodeProto,
-        axis: int,
-        kept: NDArray[np.bool_],
-        before: list[NodeProto],
-        after: list[NodeProto],
-    ) -> None:
-        places = np.flatnonzero(kept)
-        name = self._fresh("kept")
-        before.append(helper.make_node("Gather", [node.input[0], self._constant(places)], [name], axis=axis))
-        node.input[0] = name
+    def _cut(self, vertex: Vertex, node: NodeProto, cut: _Cut, rank: int) -> None:
+        """Let a node see a part of an axis, and put what it makes of that back to where it was."""
+        before, after = self._around.setdefault(id(node), ([], []))
+        node.input[0] = self._picked(node.input[0], cut.there, cut, rank, before)
         slots = cast("Sequence[Slot | None]", vertex.attributes["slots"])
-        rank = len(self._removal.labels.tensors[vertex.inputs[0]].shape)
         for place, slot in enumerate(slots):
             if place and slot is not None and slot.role is not None:
-                array = self._arrays[vertex.parameters[slot.role].key]
-                along = axis - (rank - array.ndim) if vertex.kind != f"{PREFIX}GroupNormalization" else 0
-                if 0 <= along < array.ndim and array.shape[along] == len(kept):
-                    node.input[place] = self._constant(np.take(array, places, axis=along))
-        for setting, value in self._removal.after.get(vertex.name, {}).items():
-            for attribute in [attribute for attribute in node.attribute if attribute.name == setting]:
-                node.attribute.remove(attribute)
-                node.attribute.append(
-                    helper.make_attribute(setting, list(value) if isinstance(value, tuple) else value)
-                )
-        if vertex.kind.removeprefix(PREFIX).startswith("Reduce"):
+                shape = self._arrays[vertex.parameters[slot.role].key].shape
+                seen = shape if slot.order is None else [1 if axis is None else shape[axis] for axis in slot.order]
+                along = cut.axis - 1 if _of(vertex) in _PER_CHANNEL else cut.axis - (rank - len(seen))
+                if 0 <= along < len(seen) and seen[along] == cut.back.shape[-1]:
+                    name = self._fresh("kept")
+                    before.append(self._gather(node.input[place], cut, along, name))
+                    node.input[place] = name
+        if _of(vertex).startswith("Reduce"):
             return
-        back = np.maximum(np.cumsum(kept) - 1, 0)
-        whole = node.output[0]
-        small = self._fresh("small")
+        whole, small, made = node.output[0], self._fresh("small"), cast("list[NodeProto]", [])
         node.output[0] = small
-        after.insert(0, helper.make_node("Gather", [small, self._constant(back)], [whole], axis=axis))
+        made.append(helper.make_node("Identity", [self._picked(small, cut.back, cut, rank, made)], [whole]))
+        after[:0] = made
+
+    def _gather(self, source: str, cut: _Cut, axis: int, name: str) -> NodeProto:
+        if cut.outer:
+            raise VerificationError("what goes from a rectangle is scaled position by position; this is not supported")
+        return helper.make_node("Gather", [source, self._constant(cut.there)], [name], axis=axis)
+
+    def _picked(self, source: str, index: IntArray, cut: _Cut, rank: int, nodes: list[NodeProto]) -> str:
+        """Positions of an axis, the same ones everywhere or others in every row of a rectangle."""
+        name = self._fresh("picked")
+        if not cut.outer:
+            nodes.append(helper.make_node("Gather", [source, self._constant(index)], [name], axis=cut.axis))
+            return name
+        if self._opset < _GATHER_ELEMENTS:
+            raise VerificationError(
+                f"each row of a rectangle keeps other neurons; to try that out, the model has to be of version "
+                f"{_GATHER_ELEMENTS} of the standard: convert it with onnx.version_converter first"
+            )
+        spread = _over(index, (*cut.outer, cut.axis), rank)
+        mine = self._constant(np.arange(rank) == cut.axis)
+        length = self._constant(np.full(rank, index.shape[-1], np.int64))
+        sizes, shape, places = (self._fresh("sizes") for _ in range(3))
+        nodes += [
+            helper.make_node("Shape", [source], [sizes]),
+            helper.make_node("Where", [mine, length, sizes], [shape]),
+            helper.make_node("Expand", [self._constant(spread), shape], [places]),
+            helper.make_node("GatherElements", [source, places], [name], axis=cut.axis),
+        ]
+        return name
 
     def _constant(self, array: Array) -> str:
         name = self._fresh("constant")
@@ -231,11 +252,58 @@ class _Masking:
 
 def _spread(kept: NDArray[np.bool_], block: Block, rank: int) -> NDArray[np.bool_]:
     """A mask over the axes of a block, with the rank of the tensor."""
-    order = np.argsort(block.axes)
+    return _over(kept, block.axes, rank)
+
+
+def _over(array: NDArray[_Number], axes: Sequence[int], rank: int) -> NDArray[_Number]:
+    """An array over some axes of a tensor, with the rank of the tensor."""
     shape = [1] * rank
-    for axis, size in zip(block.axes, kept.shape, strict=True):
+    for axis, size in zip(axes, array.shape, strict=True):
         shape[axis] = size
-    return np.asarray(kept.transpose(order).reshape(shape))
+    return array.transpose(np.argsort(axes)).reshape(shape)
+
+
+def _of(vertex: Vertex) -> str:
+    return vertex.kind.removeprefix(PREFIX)
+
+
+class _Cut(NamedTuple):
+    """Which positions of an axis a node sees.
+
+    Args:
+        axis: which axis.
+        outer: axes on which it depends which ones; none if they are the same everywhere.
+        there: positions that are seen, for every position of the outer axes.
+        back: for every position, where it is among those that are seen; anywhere for those that are not.
+    """
+
+    axis: int
+    outer: tuple[int, ...]
+    there: IntArray
+    back: IntArray
+
+
+def _cuts(block: Block, kept: NDArray[np.bool_], axes: Sequence[int]) -> list[_Cut]:
+    """How axes of a block are cut so that only neurons that stay are seen, outermost first."""
+    found = []
+    for depth, axis in enumerate(block.axes):
+        if axis not in axes:
+            continue
+        lives = kept.any(axis=tuple(range(depth + 1, kept.ndim)))
+        rows = lives.reshape(-1, lives.shape[-1])
+        # Rows that go as a whole are masked: what is seen of them does not matter.
+        first = rows[rows.any(axis=1)][0]
+        rows = np.where(rows.any(axis=1, keepdims=True), rows, first)
+        alike = bool((rows == first).all())
+        outer = () if alike else block.axes[:depth]
+        rows = first[None] if alike else rows
+        there = np.stack([np.flatnonzero(row) for row in rows])
+        back = np.maximum(np.cumsum(rows, axis=1) - 1, 0)
+        front = () if alike else lives.shape[:-1]
+        found.append(_Cut(axis, outer, there.reshape(*front, -1), back.reshape(*front, -1)))
+        if alike:
+            kept = kept.compress(first, axis=depth)
+    return found
 
 
 def taken_together(vertex: Vertex, labels: Labels, *, sums: bool = False) -> tuple[int, ...]:
@@ -279,6 +347,10 @@ def _channels(_: Vertex, __: Mapping[str, object], ___: int) -> Sequence[int]:
     return [1]
 
 
+def _pixels(_: Vertex, __: Mapping[str, object], rank: int) -> Sequence[int]:
+    return range(2, rank)
+
+
 def _one_axis(_: Vertex, onnx: Mapping[str, object], __: int) -> Sequence[int]:
     return [int(cast("int", onnx.get("axis", -1)))]
 
@@ -295,6 +367,7 @@ _TOGETHER: dict[str, Callable[[Vertex, Mapping[str, object], int], Sequence[int]
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), _soft),
     **dict.fromkeys(("LayerNormalization", "RMSNormalization"), _from_axis),
     **dict.fromkeys(("GroupNormalization", "LRN"), _channels),
+    "InstanceNormalization": _pixels,
     "LpNormalization": _one_axis,
     "MeanVarianceNormalization": _mean_variance,
 }

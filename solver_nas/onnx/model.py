@@ -11,7 +11,6 @@ from solver_nas.editable import Editable
 from solver_nas.errors import GraphError, RequestError, RuleError, StoreError, VerificationError
 from solver_nas.frontend import Handle as HandleClass
 from solver_nas.graph import Graph, Port
-from solver_nas.magnitude import magnitude
 from solver_nas.onnx import runtime, store, verify
 from solver_nas.onnx.adding import addition
 from solver_nas.onnx.operator import PREFIX
@@ -21,6 +20,7 @@ from solver_nas.onnx.source import open_model
 from solver_nas.onnx.structure import understand
 from solver_nas.rules import label
 from solver_nas.state import State, frozen
+from solver_nas.worth import default_utility
 
 if TYPE_CHECKING:
     import os
@@ -338,8 +338,8 @@ class OnnxModel(Editable):
         return _ROUNDING
 
     def default_utility(self, handle: Handle) -> NDArray[np.float64] | float:
-        """The L2 norm of each neuron's incoming weights, plus the absolute value of its bias."""
-        return magnitude(handle)
+        """What neurons contribute where that was recorded (`calibrate`), otherwise the norm of their weights."""
+        return default_utility(handle)
 
     def __repr__(self) -> str:
         """How many vertices and parameters."""

@@ -76,10 +76,7 @@ def removal(graph: Graph, labels: Labels, blueprint: Blueprint) -> Removal:
             kept[index[index >= 0]] = True
             masks.append(kept.reshape(block.neurons.shape))
         stays[port.vertex] = masks
-    after = {
-        vertex.name: vertex.attributes["onnx"] for vertex in blueprint.after.vertices if "onnx" in vertex.attributes
-    }
-    return Removal(graph, labels, stays, after)  # type: ignore[arg-type] # written by the front end
+    return Removal(graph, labels, stays, _settings(blueprint.after))
 
 
 def addition(graph: Graph, labels: Labels, blueprint: Blueprint) -> Removal:
@@ -91,7 +88,12 @@ def addition(graph: Graph, labels: Labels, blueprint: Blueprint) -> Removal:
         if masks and len(index) == masks[-1].size:
             masks[-1] = (index >= 0).reshape(masks[-1].shape)
         stays[port.vertex] = masks
-    return Removal(graph, labels, stays, {})
+    return Removal(graph, labels, stays, _settings(blueprint.before))
+
+
+def _settings(graph: Graph) -> dict[str, Mapping[str, object]]:
+    """The ONNX attributes of all vertices that stand for nodes."""
+    return {v.name: v.attributes["onnx"] for v in graph.vertices if "onnx" in v.attributes}  # type: ignore[misc] # written by the front end
 
 
 def grows_together(labels: Labels, blueprint: Blueprint) -> bool:

@@ -174,8 +174,9 @@ class Tape:
         """Ties to the fixed label for those idle labels that are tied to no others."""
         if not self._idle:
             return []
-        left = np.concatenate([np.zeros(0, np.int64), *(tie.left for tie in self._ties)])
-        right = np.concatenate([np.zeros(0, np.int64), *(tie.right for tie in self._ties)])
+        shared = [(np.broadcast_to(one.columns, one.cells.shape).reshape(-1), one.cells) for one in self._products]
+        pairs = [*((tie.left, tie.right) for tie in self._ties), *((one, cells.reshape(-1)) for one, cells in shared)]
+        left, right = (np.concatenate([np.zeros(0, np.int64), *side]) for side in zip(*pairs, strict=True))
         matrix = coo_array((np.ones(len(left), bool), (left, right)), shape=(self._count, self._count))
         classes, class_of = connected_components(matrix, directed=False)
         idle = np.zeros(self._count, bool)

@@ -14,7 +14,7 @@ from solver_nas import nn
 from solver_nas.errors import StoreError
 from solver_nas.frontend import Array
 from solver_nas.nn.encoding import decode, encode
-from solver_nas.nn.observe import Every
+from solver_nas.observe import Every
 
 
 @nn.register("solver_nas.tests.encoded")

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from solver_nas import nn
 from solver_nas.api import delta_nout
 from solver_nas.errors import LayerError
-from solver_nas.nn.observe import GRAM_LIMIT, Contribution, Every, Floats, by_neuron
+from solver_nas.observe import GRAM_LIMIT, Contribution, Every, Floats, by_neuron
 
 FLOATS = st.floats(-8, 8, width=16)
 

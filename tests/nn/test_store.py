@@ -23,7 +23,7 @@ from solver_nas.errors import GraphError, StoreError
 from solver_nas.frontend import Array
 from solver_nas.graph import Graph
 from solver_nas.nn import forward, named
-from solver_nas.nn.observe import Contribution, Every, Observations
+from solver_nas.observe import Contribution, Every, Observations
 from solver_nas.rules import kinds, registry
 from solver_nas.state import Observer, State
 from solver_nas.testing.zoo import ZOO, inputs, randomised
@@ -207,8 +207,8 @@ def test_what_is_loaded_has_no_past(tmp_path: Path) -> None:
 
 
 def test_everything_that_a_network_is_goes_into_the_file() -> None:
-    # Who adds a field decides whether files hold it; `past` is what they do not hold.
-    assert State._fields == ("graph", "arrays", "observers", "fills", "memory", "rng", "past")
+    # Who adds a field decides whether files hold it; `past` and `extra` are what they do not hold.
+    assert State._fields == ("graph", "arrays", "observers", "fills", "memory", "rng", "extra", "past")
 
 
 def test_shared_arrays_stay_shared(tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def test_a_dead_neuron_is_worth_nothing() -> None:
 
 def test_without_pairs_only_the_diagonal_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     net, x = chain(7)
-    monkeypatch.setattr("solver_nas.nn.observe.GRAM_LIMIT", 5)
+    monkeypatch.setattr("solver_nas.observe.GRAM_LIMIT", 5)
     nn.calibrate(net, x)
     statistics = nn.observed(net["hidden"]).statistics
     assert statistics is not None
@@ -322,7 +322,7 @@ def test_without_pairs_a_window_adds_up_too(monkeypatch: pytest.MonkeyPatch) -> 
     seen = nn.conv(net.input("in", (2, 5, 5)), 6, 1, name="seen")
     net.output(nn.conv(seen, 4, 3, name="out"))
     x = np.ones((3, 2, 5, 5))
-    monkeypatch.setattr("solver_nas.nn.observe.GRAM_LIMIT", 5)
+    monkeypatch.setattr("solver_nas.observe.GRAM_LIMIT", 5)
     nn.calibrate(net, x)
     single = np.array([alone(net, x, "seen", 1, ["out"], [j]) for j in range(6)])
     np.testing.assert_allclose(nn.contribution(seen), single / single.sum(), rtol=1e-6)

@@ -1,6 +1,9 @@
 """How neurons pass through the operators of ONNX's standard domain, family by family."""
 
 from solver_nas.onnx.rules import (
+    attention as attention,
+)
+from solver_nas.onnx.rules import (
     contractions as contractions,
 )
 from solver_nas.onnx.rules import (
@@ -26,6 +29,9 @@ from solver_nas.onnx.rules import (
 )
 from solver_nas.onnx.rules import (
     reductions as reductions,
+)
+from solver_nas.onnx.rules import (
+    sealed as sealed,
 )
 from solver_nas.onnx.rules import (
     windows as windows,

@@ -10,11 +10,16 @@ from solver_nas.rules.contract import einsum, elementwise
 if TYPE_CHECKING:
     from solver_nas.labels import Tensor
     from solver_nas.onnx.operator import Op
+    from solver_nas.rules.scope import Weight
 
 
 @operator("MatMul", note="the inner axes are tied; a constant's outer axis makes new neurons")
 def _matmul(op: Op) -> Tensor:
-    left, right = op.operand(0), op.operand(1)
+    return matmul(op, op.operand(0), op.operand(1))
+
+
+def matmul(op: Op, left: Tensor | Weight, right: Tensor | Weight) -> Tensor:
+    """A product of matrices, or of stacks of them, as NumPy makes it."""
     one, other = len(left.shape), len(right.shape)
     if one == 1 and other == 1:
         spec = "k,k->"

@@ -23,7 +23,7 @@ _FUNCTIONS = (
 _COMBINATIONS = (
     *("And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater"),
     *("GreaterOrEqual", "Less", "LessOrEqual", "Mod", "Mul", "Or", "Pow", "PRelu", "Sub"),
-    *("Where", "Xor"),
+    *("SwiGLU", "Where", "Xor"),
 )
 
 

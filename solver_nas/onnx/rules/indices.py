@@ -8,7 +8,7 @@ import numpy as np
 
 from solver_nas.labels import Block, Tensor
 from solver_nas.onnx.operator import operator, values
-from solver_nas.rules.primitives import take, whole
+from solver_nas.rules.primitives import concat, take, whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,13 +48,8 @@ def _gather(op: Op) -> Tensor:
     rank = len(x.shape)
     axis = op.integer("axis", 0) % rank
     index, block = op.value(1), x.block_of(axis)
-    picks = op.edge(1)
-    if picks is not None and picks.blocks:
-        op.scope.pin(picks, "positions are taken from here", report=False)
-    elif picks is not None:
-        op.scope.speak(picks)
-    elif index is None:
-        op.freeze(1, "positions are taken from here")
+    if index is None:
+        _told(op, 1, "positions are taken from here")
     known = index is not None and len(index.shape) == 1 and None not in index.elements
     if block is not None and block.axes[0] == axis and known and index is not None and op.edge(0) is not None:
         size = x.shape[axis] or 0
@@ -74,17 +69,27 @@ def _triangle(op: Op) -> Tensor:
     return whole(op.scope, x, [-1, -2], "what remains depends on its place")
 
 
-@operator("EyeLike", note="pinned")
-def _eye(op: Op) -> Tensor:
-    raise op.unsupported("what it makes depends on its place")
+@operator("ReverseSequence", note="other axes than those of samples and steps are left alone")
+def _reversed(op: Op) -> Tensor:
+    x = op.tensor(0)
+    _told(op, 1, "how long sequences are")
+    axes = [op.integer("batch_axis", 1), op.integer("time_axis", 0)]
+    return whole(op.scope, x, axes, "what stands where depends on the lengths of sequences")
 
 
-_PICKING = (
-    *("Compress", "GatherElements", "GatherND", "NonMaxSuppression", "NonZero", "OneHot", "ReverseSequence", "Scatter"),
-    *("ScatterElements", "ScatterND", "TensorScatter", "Unique", "CenterCropPad"),
-)
+@operator("TensorScatter", note="what is written into another tensor has its neurons; the axis of positions stays")
+def _written(op: Op) -> Tensor:
+    axis = op.integer("axis", -2) % len(op.shape)
+    why = "positions of this axis are written to"
+    past, new = (whole(op.scope, op.tensor(slot), [axis], why) for slot in (0, 1))
+    _told(op, 2, "positions are taken from here")
+    return Tensor(op.shape, concat(op.scope, [past, new], axis).blocks)
 
 
-@operator(*_PICKING, note="pinned: positions depend on data")
-def _picking(op: Op) -> Tensor:
-    raise op.unsupported("positions depend on data")
+def _told(op: Op, slot: int, why: str) -> None:
+    """An input that says where something happens stays as it is."""
+    edge = op.edge(slot)
+    if edge is not None:
+        op.scope.pin(edge, why, report=False)
+    elif op.has(slot):
+        op.freeze(slot, why)

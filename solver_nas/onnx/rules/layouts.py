@@ -327,6 +327,9 @@ def _slots(vertex: Vertex) -> list[tuple[object, ...] | None]:
     return found
 
 
+_BEGINNING = -(2**31) + 1  # where a slice that walks backwards ends: before the first neuron, however many there are
+
+
 def _recut(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
     before = resized.before[0]
     given = cast("Mapping[str, object]", vertex.attributes["onnx"])
@@ -335,13 +338,16 @@ def _recut(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
     for place, axis in enumerate(axes):
         line = _line(resized, before, axis)
         bounds = _bounds(starts, ends, steps, place, len(line)) if line is not None else None
-        if line is None or bounds is None or steps[place] < 0:
+        if line is None or bounds is None:
+            continue
+        if steps[place] < 0:
+            new_starts[place], new_ends[place] = -1, _BEGINNING
             continue
         start = len(resized.moved(line[: bounds[0]]))
-        stop = start + len(resized.moved(line[bounds[0] : bounds[1]]))
-        if (bounds[0], bounds[1]) == (0, len(line)):
-            continue
-        new_starts[place], new_ends[place] = start, stop
+        new_starts[place] = start
+        # An end far behind the last neuron stays there.
+        if bounds[1] < len(line) or ends[place] == len(line):
+            new_ends[place] = start + len(resized.moved(line[bounds[0] : bounds[1]]))
     if _slots(vertex)[0] is None:
         return settings(vertex, starts=tuple(new_starts), ends=tuple(new_ends))
     return values(vertex, {1: new_starts, 2: new_ends})

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from solver_nas.onnx.operator import operator, settings
+from solver_nas.onnx.rules.reductions import mingled
 from solver_nas.rules.contract import einsum, elementwise
-from solver_nas.rules.primitives import same, whole
+from solver_nas.rules.primitives import whole
 from solver_nas.rules.reshape import merge_axes, split_axis
 
 if TYPE_CHECKING:
@@ -43,11 +44,15 @@ def _batch(op: Op) -> Tensor:
     return _per_channel(op, x, range(1, 5))
 
 
-@operator("InstanceNormalization", note="each channel by itself; scale and bias follow")
+@operator(
+    "InstanceNormalization",
+    note="each channel by itself, over the neurons that remain in it; scale and bias follow",
+    exact=False,
+)
 def _instance(op: Op) -> Tensor:
+    # Groups of channels that are seen as one channel are how exporters spell a group normalisation.
     x = op.tensor(0)
-    x = whole(op.scope, x, range(2, len(x.shape)), "all of this axis is normalised together")
-    return _per_channel(op, x, range(1, 3))
+    return _per_channel(op, mingled(op, x, range(2, len(x.shape))), range(1, 3))
 
 
 @operator(
@@ -57,7 +62,9 @@ def _layer(op: Op) -> Tensor:
     if op.output:
         raise op.unsupported("statistics as outputs")
     operands = [op.operand(slot) for slot in range(1, op.count) if op.has(slot)]
-    return elementwise(op.scope, op.tensor(0), *operands, why="normalisation: scale and bias follow")
+    x = op.tensor(0)
+    x = mingled(op, x, range(op.integer("axis", -1) % len(x.shape), len(x.shape)))
+    return elementwise(op.scope, x, *operands, why="normalisation: scale and bias follow")
 
 
 def _regrouped(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
@@ -81,22 +88,21 @@ def _group(op: Op) -> Tensor:
     x = whole(op.scope, x, range(2, rank + 2), "all of this axis is normalised together")
     y, rest = split_axis(op.scope, x, 1, (groups, size // groups)), "abcdefgh"[:rank]
     for slot in (1, 2):
-        # Before version 21 of the standard, there was one number per group.
-        single = op.opset < _PER_CHANNEL
-        weight = op.weight(slot) if single else op.weight(slot, [(groups, size // groups)])
-        letters = "y" if single else "yz"
-        y = einsum(op.scope, f"nyz{rest},{letters}->nyz{rest}", y, weight, why="scale and bias follow", repeats=None)
+        weight = op.weight(slot, [(groups, size // groups)])
+        y = einsum(op.scope, f"nyz{rest},yz->nyz{rest}", y, weight, why="scale and bias follow", repeats=None)
     return merge_axes(op.scope, y, 1, 2)
 
 
-_PER_CHANNEL = 21
-
-
-@operator("LpNormalization", "MeanVarianceNormalization", note="over the neurons that remain", exact=False)
+@operator("LpNormalization", note="over the neurons that remain", exact=False)
 def _lp(op: Op) -> Tensor:
-    return same(op.scope, op.tensor(0))
+    return mingled(op, op.tensor(0), [op.integer("axis", -1)])
+
+
+@operator("MeanVarianceNormalization", note="over the neurons that remain", exact=False)
+def _mean_variance(op: Op) -> Tensor:
+    return mingled(op, op.tensor(0), op.integers("axes") or (0, 2, 3))
 
 
 @operator("LRN", note="over the neighbours that remain", exact=False)
 def _response(op: Op) -> Tensor:
-    return same(op.scope, op.tensor(0))
+    return mingled(op, op.tensor(0), [1])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from math import prod
+from typing import TYPE_CHECKING, NamedTuple
 
 from solver_nas.onnx.operator import operator
+from solver_nas.onnx.rules.contractions import matmul
+from solver_nas.onnx.rules.windows import single
 from solver_nas.rules.contract import einsum
-from solver_nas.rules.primitives import same
+from solver_nas.rules.primitives import reduce, same
 
 if TYPE_CHECKING:
     from solver_nas.labels import Tensor
@@ -33,4 +36,45 @@ def _quantise(op: Op) -> Tensor:
         y = einsum(
             op.scope, f"{letters},{along}->{letters}", y, op.operand(slot), why="one scale per channel", repeats=None
         )
+    return y
+
+
+@operator("DynamicQuantizeLinear", note="each neuron by itself; the scale belongs to all of them")
+def _dynamic(op: Op) -> Tensor:
+    x = op.tensor(0)
+    # The range of what remains: zero is always part of it.
+    return reduce(op.scope, x, range(len(x.shape))) if op.output else same(op.scope, x)
+
+
+class _Factors(NamedTuple):
+    """Which inputs of a product are what: the factors, numbers for whole factors, numbers for columns of the second."""
+
+    factors: tuple[int, int]
+    single: tuple[int, ...]
+    columns: tuple[int, ...]
+
+
+_PRODUCTS = {
+    "MatMulInteger": _Factors((0, 1), (2,), (3,)),
+    "QLinearMatMul": _Factors((0, 3), (1, 2, 6, 7), (4, 5)),
+}
+
+
+@operator(*_PRODUCTS, note="as MatMul; scales and zero points of single columns follow")
+def _product(op: Op) -> Tensor:
+    slots = _PRODUCTS[op.operator]
+    y = matmul(op, *(op.operand(slot) for slot in slots.factors))
+    for slot in slots.single:
+        if op.has(slot) and prod(size or 0 for size in op.sizes(slot)) != 1:
+            raise op.unsupported("scales of single rows")
+        single(op, slot)
+    for slot in slots.columns:
+        if not op.has(slot):
+            continue
+        if op.sizes(slot) in ((), (1,)):
+            single(op, slot)
+        elif len(op.sizes(slot)) == 1:
+            y = einsum(op.scope, "...n,n->...n", y, op.operand(slot), why="one scale per column", repeats=None)
+        else:
+            raise op.unsupported("scales of stacked matrices")
     return y

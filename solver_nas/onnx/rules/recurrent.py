@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from solver_nas.graph import Vertex
     from solver_nas.onnx.operator import Op
     from solver_nas.rules import Resized
+    from solver_nas.rules.scope import Weight
 
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 _PEEPHOLES = 3
@@ -57,11 +58,27 @@ def _recurrent(op: Op) -> Tensor:
     _lengths(op)
     for slot in (5, 6):
         if op.has(slot):
-            first = "ndh" if op.integer("layout", 0) else "dnh"
-            y = einsum(op.scope, f"dtnh,{first}->dtnh", y, op.operand(slot), why=_WHY, repeats=None)
+            y = _first_state(op, y, op.operand(slot))
     if op.output:
         return einsum(op.scope, "dtnh->ndh" if op.integer("layout", 0) else "dtnh->dnh", y, why=_WHY, repeats=None)
     return einsum(op.scope, "dtnh->ntdh" if op.integer("layout", 0) else "dtnh->tdnh", y, why=_WHY, repeats=None)
+
+
+def _first_state(op: Op, y: Tensor, state: Tensor | Weight) -> Tensor:
+    letters = "ndh" if op.integer("layout", 0) else "dnh"
+    alike = isinstance(state, Tensor) and all(op.scope.tape.is_idle(block.neurons) for block in state.blocks)
+    hidden = y.block_of(letters.index("h") + 1)
+    if not alike or hidden is None:
+        return einsum(op.scope, f"dtnh,{letters}->dtnh", y, state, why=_WHY, repeats=None)
+    # All of its numbers are equal: it has to be as long as one direction's states, whichever these are.
+    assert isinstance(state, Tensor), "only tensors have blocks"
+    op.scope.speak(state)
+    for block in state.blocks:
+        if letters[block.axes[0]] == "h":
+            op.scope.tape.tie(block.neurons, hidden.neurons.reshape(-1, len(block.neurons))[0], op.scope.reason(_WHY))
+        else:
+            op.scope.pin_block(block, _WHY, report=False)
+    return y
 
 
 def _lengths(op: Op) -> None:

@@ -8,6 +8,8 @@ from solver_nas.onnx.operator import operator
 from solver_nas.rules.primitives import reduce, same, whole
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from solver_nas.labels import Tensor
     from solver_nas.onnx.operator import Op
 
@@ -50,12 +52,27 @@ def _top(op: Op) -> Tensor:
     return whole(op.scope, op.tensor(0), [op.integer("axis", -1)], "its positions are numbers in the result")
 
 
-@operator("CumSum", note="the axis that is summed up is pinned", values=(1,))
+@operator("CumProd", "CumSum", note="the axis along which it runs is pinned", values=(1,))
 def _cumulative(op: Op) -> Tensor:
     (axis,) = op.numbers(1) or (0,)
-    return whole(op.scope, op.tensor(0), [axis], "each position is the sum of those before it")
+    return whole(op.scope, op.tensor(0), [axis], "each position depends on those before it")
+
+
+def mingled(op: Op, x: Tensor, axes: Sequence[int]) -> Tensor:
+    """Every neuron stays and depends on the others along these axes.
+
+    Where these are the rows of a rectangle, cells of one column meet, which therefore have to go together.
+    """
+    reduce(op.scope, x, axes)
+    return same(op.scope, x)
 
 
 @operator("Softmax", "LogSoftmax", "Hardmax", note="each neuron stays; over those that remain", exact=False)
 def _softmax(op: Op) -> Tensor:
-    return same(op.scope, op.tensor(0))
+    x = op.tensor(0)
+    if op.opset < _SINGLE_AXIS:
+        return mingled(op, x, range(op.integer("axis", 1) % len(x.shape), len(x.shape)))
+    return mingled(op, x, [op.integer("axis", -1)])
+
+
+_SINGLE_AXIS = 13  # the version since which softmax takes one axis; before, all from that one on

@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, cast
 
-from solver_nas.onnx.operator import operator, settings
+from solver_nas.labels import Tensor
+from solver_nas.onnx.operator import operator, settings, values
 from solver_nas.rules.contract import einsum
 from solver_nas.rules.primitives import whole
 from solver_nas.rules.reshape import merge_axes, split_axis
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from solver_nas.graph import Vertex
-    from solver_nas.labels import Tensor
-    from solver_nas.onnx.operator import Op, Reading
+    from solver_nas.onnx.operator import Op, Reading, Slot
     from solver_nas.rules import Resized
 
 
 _PLAIN, _DEPTHWISE, _GROUPED = "plain", "depthwise", "grouped"
 
 
+class _Slots(NamedTuple):
+    """Which inputs of a convolution are what.
+
+    Args:
+        kernel: its weight.
+        channels: one number for every channel that it makes: biases, scales, zero points.
+        single: numbers that are the same for all channels.
+    """
+
+    kernel: int = 1
+    channels: tuple[int, ...] = (2,)
+    single: tuple[int, ...] = ()
+
+
+_SLOTS = {
+    "Conv": _Slots(),
+    "ConvTranspose": _Slots(),
+    "ConvInteger": _Slots(channels=(3,), single=(2,)),
+    "DeformConv": _Slots(channels=(3,)),
+    "QLinearConv": _Slots(kernel=3, channels=(4, 5, 8), single=(1, 2, 6, 7)),
+}
+
+
 def _style(reading: Reading) -> Mapping[str, object]:
     """Whether a convolution sees all channels, one, or a group of them."""
     groups = int(str(reading.attributes.get("group", 1)))
-    kernel = reading.inputs[1].shape if reading.inputs[1] is not None else None
+    found = reading.inputs[_SLOTS[reading.operator].kernel]
+    kernel = None if found is None else found.shape
     if groups == 1 or kernel is None:
         return {"style": _PLAIN}
     # Both kinds have channels of a group on the second axis: those that are read, or those that are made.
@@ -33,19 +57,32 @@ def _style(reading: Reading) -> Mapping[str, object]:
 
 def _regrouped(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
     """The number of groups after a change: the outermost axis under which the weight is seen."""
-    if vertex.attributes["style"] == _PLAIN or "W" not in vertex.parameters:
+    role = next((role for role in ("W", "w") if role in vertex.parameters), None)
+    if vertex.attributes["style"] == _PLAIN or role is None:
         return {}
-    return settings(vertex, group=resized.views["W"][0])
+    return settings(vertex, group=resized.views[role][0])
 
 
-def _bias(op: Op, y: Tensor, slot: int, rank: int) -> Tensor:
-    """Add one number for every channel."""
+def per_channel(op: Op, y: Tensor, slot: int) -> Tensor:
+    """Add to, or multiply with, one number for every channel, or one for all of them."""
     if not op.has(slot):
         return y
-    spatial = "xyz"[:rank]
+    if op.sizes(slot) in ((), (1,)) and y.shape[1] != 1:
+        single(op, slot)
+        return y
+    spatial = "xyz"[: len(y.shape) - 2]
     return einsum(
-        op.scope, f"nc{spatial},c->nc{spatial}", y, op.operand(slot), why="one bias per channel", repeats=None
+        op.scope, f"nc{spatial},c->nc{spatial}", y, op.operand(slot), why="one number per channel", repeats=None
     )
+
+
+def single(op: Op, slot: int) -> None:
+    """A number that says nothing about neurons."""
+    edge = op.edge(slot)
+    if edge is not None:
+        op.scope.pin(edge, "one number for all channels", report=False)
+    elif op.has(slot):
+        op.freeze(slot, "one number for all channels")
 
 
 @operator(
@@ -55,6 +92,26 @@ def _bias(op: Op, y: Tensor, slot: int, rank: int) -> Tensor:
     prepare=_style,
 )
 def _conv(op: Op) -> Tensor:
+    return _convolution(op, transposed=False)
+
+
+@operator(
+    "ConvInteger",
+    "QLinearConv",
+    note="as Conv; scales and zero points of single channels follow",
+    rewrite=_regrouped,
+    prepare=_style,
+)
+def _quantised(op: Op) -> Tensor:
+    return _convolution(op, transposed=False)
+
+
+@operator("DeformConv", note="as Conv, as long as all channels are moved alike", rewrite=_regrouped, prepare=_style)
+def _deformed(op: Op) -> Tensor:
+    if op.integer("offset_group", 1) != 1:
+        raise op.unsupported("groups of channels that are moved in different ways")
+    for slot in (2, 4):
+        _somewhere(op, slot)
     return _convolution(op, transposed=False)
 
 
@@ -74,23 +131,30 @@ def _convolution(op: Op, *, transposed: bool) -> Tensor:
     why = "convolution: equal channels"
     # Every position of the smaller side is multiplied with the whole kernel.
     repeats = f"n{before}" if transposed else f"n{after}"
-    style = op.extra("style")
+    style, slots = op.extra("style"), _SLOTS[op.operator]
     if style == _PLAIN:
         kernel = "co" if transposed else "oc"
         spec = f"nc{before},{kernel}{inside}->no{after}"
-        y = einsum(op.scope, spec, x, op.operand(1), fixed=inside, sizes=sizes, why=why, repeats=repeats)
+        y = einsum(op.scope, spec, x, op.operand(slots.kernel), fixed=inside, sizes=sizes, why=why, repeats=repeats)
     elif style == _DEPTHWISE:
         spec = f"nc{before},ci{inside}->nc{after}"
-        y = einsum(op.scope, spec, x, op.weight(1), fixed=f"i{inside}", sizes=sizes, why=why, repeats=repeats)
+        y = einsum(
+            op.scope, spec, x, op.weight(slots.kernel), fixed=f"i{inside}", sizes=sizes, why=why, repeats=repeats
+        )
     else:
         y = _grouped(op, x, spec=(before, inside, after), repeats=repeats, transposed=transposed)
-    return _bias(op, y, 2, rank)
+    for slot in slots.single:
+        single(op, slot)
+    for slot in slots.channels:
+        y = per_channel(op, y, slot)
+    return y
 
 
 def _grouped(op: Op, x: Tensor, *, spec: tuple[str, str, str], repeats: str, transposed: bool) -> Tensor:
     before, inside, after = spec
-    groups, shape = op.integer("group", 1), [size or 0 for size in op.sizes(1)]
-    split = op.weight(1, [(groups, shape[0] // groups), *((size,) for size in shape[1:])])
+    kernel_slot = _SLOTS[op.operator].kernel
+    groups, shape = op.integer("group", 1), [size or 0 for size in op.sizes(kernel_slot)]
+    split = op.weight(kernel_slot, [(groups, shape[0] // groups), *((size,) for size in shape[1:])])
     x = split_axis(op.scope, x, 1, (groups, (x.shape[1] or 0) // groups))
     kernel = "gio" if transposed else "goi"
     sizes = dict(zip(after, op.shape[2:], strict=True))
@@ -117,7 +181,26 @@ def _pool(op: Op) -> Tensor:
     return whole(op.scope, x, range(2, len(x.shape)), "a window slides along this axis")
 
 
-@operator("Resize", "Upsample", note="channel by channel; axes that are resized stay as they are", values=(1, 2, 3))
+def _resized(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
+    """Sizes that are written down for axes that are not resized."""
+    slots = cast("Sequence[Slot | None]", vertex.attributes["slots"])
+    sizes = slots[_SIZES].value if len(slots) > _SIZES and slots[_SIZES] is not None else None
+    if sizes is None or len(sizes.elements) != len(resized.outputs[0]):
+        return {}
+    pairs = zip(cast("Sequence[int | None]", sizes.elements), resized.outputs[0], strict=True)
+    return values(vertex, {_SIZES: [now if size is None or now is None else size for now, size in pairs]})
+
+
+_SIZES = 3  # the input of Resize that says how large the result is
+
+
+@operator(
+    "Resize",
+    "Upsample",
+    note="channel by channel; axes that are resized stay as they are",
+    values=(1, 2, 3),
+    rewrite=_resized,
+)
 def _resize(op: Op) -> Tensor:
     x = op.tensor(0)
     changing = [
@@ -133,14 +216,24 @@ def _resize(op: Op) -> Tensor:
 def _sample(op: Op) -> Tensor:
     x = op.tensor(0)
     for slot in range(1, op.count):
-        where = op.edge(slot)
-        if where is not None:
-            op.scope.pin(where, "positions are taken from here", report=False)
-        elif op.has(slot):
-            raise op.unsupported("constant positions")
+        _somewhere(op, slot)
     return whole(op.scope, x, range(2, len(x.shape)), "this axis is sampled")
 
 
-@operator("Col2Im", note="pinned", values=(1, 2))
-def _col2im(op: Op) -> Tensor:
-    raise op.unsupported("channels and window are one axis")
+def _somewhere(op: Op, slot: int) -> None:
+    where = op.edge(slot)
+    if where is not None:
+        op.scope.pin(where, "positions are taken from here", report=False)
+    elif op.has(slot):
+        op.freeze(slot, "positions are taken from here")
+
+
+@operator("CausalConvWithState", note="channel by channel; earlier tokens follow")
+def _causal(op: Op) -> Tensor:
+    x = whole(op.scope, op.tensor(0), [2], "a window slides along this axis")
+    y = einsum(op.scope, "nct,cik->nct", x, op.operand(1), fixed="ik", why="convolution: equal channels", repeats="nt")
+    y = per_channel(op, y, 2)
+    if op.has(3):
+        past = whole(op.scope, op.tensor(3), [2], "earlier tokens")
+        y = einsum(op.scope, "nct,nck->nct", y, past, why="one state per channel", repeats=None)
+    return Tensor(op.shape, y.blocks)

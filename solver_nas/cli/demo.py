@@ -1,18 +1,17 @@
-"""The command `solver-nas`: shows what the library does."""
+"""`solver-nas demo`: what happens to a small network that loses half of its neurons."""
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import numpy as np
 import typer
-from rich.console import Console
 
+from solver_nas.cli.console import failures_told, show_json, show_table
 from solver_nas.demos import digits, xor
-from solver_nas.errors import ExtraError, SolverNasError
+from solver_nas.errors import ExtraError
 from solver_nas.progress import progress
 from solver_nas.report.pictures import surfaces
 from solver_nas.report.tables import table
@@ -26,18 +25,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-EPILOG = """Exit status: 0 all went well, 1 it failed (the reason is on standard error), 2 wrong usage."""
-FAILED = 1
-
-main = typer.Typer(
-    help="Change the architecture of trained networks: provably the best neurons stay.",
-    epilog=EPILOG,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-
 
 class Demo(StrEnum):
     """What there is to see."""
@@ -46,15 +33,10 @@ class Demo(StrEnum):
     DIGITS = "digits"
 
 
-@main.callback()
-def _root() -> None:
-    """Change the architecture of trained networks: provably the best neurons stay."""
-
-
+EXAMPLES = ("solver-nas demo", "solver-nas demo --seeds 100", "solver-nas demo digits --json")
 FORMATS = (".png", ".svg", ".pdf", ".jpg")
 
 
-@main.command(epilog=EPILOG)
 def demo(
     name: Annotated[Demo, typer.Argument(help="What to show.", show_default=True)] = Demo.XOR,
     seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
@@ -71,8 +53,6 @@ def demo(
 
     digits: a convolutional network with a residual connection and a concatenation loses half of its channels
     by one request.
-
-    Examples: `solver-nas demo`, `solver-nas demo --seeds 100`, `solver-nas demo digits --json`.
     """
     if picture is not None and (name is not Demo.XOR or seeds > 1 or as_json):
         raise typer.BadParameter("a picture is made of xor with one seed, without --json", param_hint="--picture")
@@ -80,18 +60,15 @@ def demo(
         raise typer.BadParameter(f"a picture is a file that ends in {', '.join(FORMATS)}", param_hint="--picture")
     if picture is not None and not picture.absolute().parent.is_dir():
         raise typer.BadParameter(f"there is no folder {str(picture.absolute().parent)!r}", param_hint="--picture")
-    try:
+    with failures_told():
         show = _show_xor if name is Demo.XOR else _show_digits
         show(seed, seeds, picture or Path("xor.png"), as_json)
-    except (SolverNasError, OSError) as error:
-        typer.echo(f"solver-nas: {error}", err=True)
-        raise typer.Exit(FAILED) from error
 
 
 def _show_xor(seed: int, seeds: int, picture: Path, as_json: bool) -> None:
     if seeds == 1 and not as_json:
         trial = xor.run(seed)
-        _print(_xor_table(trial))
+        show_table(_xor_table(trial))
         _save(trial, picture)
         return
     trials, reference = _repeat(
@@ -107,18 +84,18 @@ def _show_xor(seed: int, seeds: int, picture: Path, as_json: bool) -> None:
             "median_loss": xor.medians(trials),
         }
         other = {**theirs, "median_loss": xor.medians(reference)}
-        typer.echo(json.dumps({**found, xor.Metric.ACTIVATION_CONTRIBUTION.value: other}))
+        show_json({**found, xor.Metric.ACTIVATION_CONTRIBUTION.value: other})
     else:
-        _print(_fraction_table(seeds, {"default utility": ours, "ActivationContribution": theirs}))
+        show_table(_fraction_table(seeds, {"default utility": ours, "ActivationContribution": theirs}))
 
 
 def _show_digits(seed: int, seeds: int, _: Path, as_json: bool) -> None:
     (trials,) = _repeat(seed, seeds, lambda number: (digits.run(number),))
     if as_json:
         found = {"demo": "digits", "first_seed": seed, "seeds": seeds, "accuracy": digits.means(trials)}
-        typer.echo(json.dumps(found))
+        show_json(found)
     else:
-        _print(_digits_table(trials))
+        show_table(_digits_table(trials))
 
 
 def _repeat(seed: int, seeds: int, run: Callable[[int], tuple[T, ...]]) -> tuple[list[T], ...]:
@@ -178,10 +155,6 @@ def _digits_table(trials: Sequence[digits.Trial]) -> Table:
 
 def _told(certificate: Certificate) -> str:
     return f"{certificate.status.value}, gap {certificate.gap:.0e}"
-
-
-def _print(made: Table) -> None:
-    Console().print(made)
 
 
 def _save(trial: xor.Trial, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a neuron of a NumPy network is worth: utilities to choose by."""
+"""What a neuron is worth: utilities to choose by, from activations that were recorded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from solver_nas.errors import UtilityError
 from solver_nas.graph import Port
 from solver_nas.labels import FIXED, Tie
 from solver_nas.magnitude import magnitude, names_of, own_labels, rows_of
-from solver_nas.nn.observe import observed
+from solver_nas.observe import observed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from solver_nas.frontend import Handle, Model
     from solver_nas.graph import Graph, Vertex
     from solver_nas.labels import IntArray, Labels, Use
-    from solver_nas.nn.observe import ActivationStatistics, Floats
+    from solver_nas.observe import ActivationStatistics, Floats
 
 _HAIR = 1e-12  # relative; far above the rounding of a 64-bit sum, far below any utility that counts
-_WINDOWED = frozenset({"conv", "conv_transpose"})  # kinds whose weights slide over positions
+_WINDOWED = frozenset(
+    {"conv", "conv_transpose", "onnx.Conv", "onnx.ConvTranspose"}
+)  # kinds whose weights slide over positions
 _NOBODY = -1  # stands for the class of positions that are of no concern
 
 

@@ -1,0 +1,184 @@
+"""What of a model can change, what hangs together, what is pinned and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from solver_nas.classes import classify
+from solver_nas.costs import parameters
+from solver_nas.graph import Port
+from solver_nas.labels import FIXED, Volume
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+    from solver_nas.frontend import Model
+    from solver_nas.graph import Graph
+    from solver_nas.labels import IntArray, Labels
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A vertex as it is.
+
+    Args:
+        name: of the vertex.
+        kind: its operation.
+        inputs: names of the vertices that it reads.
+        shape: of its output; `None` for a size that is not known.
+        neurons: how many there are.
+        free: how many of them can go.
+        group: number of the group of vertices that it is coupled with; `None` if none of its neurons can go.
+        parameters: entries of its arrays; those of shared arrays count for the first vertex.
+        macs: multiplications for one sample; `None` if a size is not known.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    shape: tuple[int | None, ...]
+    neurons: int
+    free: int
+    group: int | None
+    parameters: int
+    macs: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """A model as it is.
+
+    Args:
+        parts: the vertices, producers first.
+        groups: vertices that can only change together, by number; their neurons are tied to each other.
+        pinned: vertex -> why something around it stays as it is.
+        parameters: entries of all arrays that are learned.
+        free_parameters: how many of these go if all neurons go that can.
+        macs: multiplications for one sample; `None` if a size is not known.
+        free_macs: likewise.
+    """
+
+    parts: tuple[Part, ...]
+    groups: Mapping[int, tuple[str, ...]]
+    pinned: Mapping[str, tuple[str, ...]]
+    parameters: int
+    free_parameters: int
+    macs: int | None
+    free_macs: int | None
+
+
+def inspect(model: Model) -> Inspection:
+    """Look at a model as a whole."""
+    return inspected(model.graph, model.labels)
+
+
+def inspected(graph: Graph, labels: Labels) -> Inspection:
+    """Look at a structure as a whole."""
+    class_of, _ = classify(labels)
+    fixed = class_of == class_of[FIXED]
+    groups = _groups(graph, labels, class_of)
+    counted: dict[str, int] = {}
+    free_parameters = total = 0
+    for _, owners, volume in parameters(graph, labels):
+        size, free = _size(volume), _free(volume, fixed)
+        counted[owners[0]] = counted.get(owners[0], 0) + size
+        total, free_parameters = total + size, free_parameters + free
+    works: dict[str, list[Volume]] = {}
+    for volume in labels.works:
+        works.setdefault(volume.vertex, []).append(volume)
+    known = all(volume.times is not None for volume in labels.works)
+    parts = []
+    for vertex in graph.vertices:
+        tensor = labels.tensors[Port(vertex.name)]
+        mine = tensor.neurons["label"]
+        work = works.get(vertex.name, [])
+        parts.append(
+            Part(
+                vertex.name,
+                vertex.kind,
+                tuple(port.vertex for port in vertex.inputs),
+                tensor.shape,
+                len(mine),
+                int((~fixed[mine]).sum()),
+                groups.get(vertex.name),
+                counted.get(vertex.name, 0),
+                None if any(volume.times is None for volume in work) else sum(map(_size, work)),
+            )
+        )
+    members: dict[int, list[str]] = {}
+    for name, group in groups.items():
+        members.setdefault(group, []).append(name)
+    return Inspection(
+        tuple(parts),
+        {group: tuple(names) for group, names in members.items()},
+        _pinned(labels),
+        total,
+        free_parameters,
+        sum(map(_size, labels.works)) if known else None,
+        sum(_free(volume, fixed) for volume in labels.works) if known else None,
+    )
+
+
+def _groups(graph: Graph, labels: Labels, class_of: IntArray) -> dict[str, int]:
+    """Vertices that share classes which can go, numbered in the order of the graph."""
+    owner: dict[int, int] = {}
+    leader: list[int] = []
+
+    def root(group: int) -> int:
+        while leader[group] != group:
+            group = leader[group] = leader[leader[group]]
+        return group
+
+    mine: dict[str, int] = {}
+    for name in graph.order:
+        classes = np.unique(class_of[labels.tensors[Port(name)].neurons["label"]])
+        loose = classes[classes != class_of[FIXED]].tolist()
+        if not loose:
+            continue
+        group = len(leader)
+        leader.append(group)
+        for one in loose:
+            if one in owner:
+                first, second = sorted((root(owner[one]), root(group)))
+                leader[second] = first
+            owner[one] = group
+        mine[name] = group
+    numbers: dict[int, int] = {}
+    return {name: numbers.setdefault(root(group), len(numbers) + 1) for name, group in mine.items()}
+
+
+def _pinned(labels: Labels) -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for reason in labels.pinned:
+        found.setdefault(reason.vertex, []).append(reason.rule)
+    return {vertex: tuple(rules) for vertex, rules in found.items()}
+
+
+def _size(volume: Volume) -> int:
+    """A product of sizes."""
+    return _product(volume, [len(one) for one in volume.over], [len(one) for one in volume.under])
+
+
+def _free(volume: Volume, fixed: NDArray[np.bool_]) -> int:
+    """How much of a product goes if all neurons go that can; of every axis, one stays."""
+
+    def left(labels: Iterable[IntArray]) -> list[int]:
+        return [max(int(fixed[one].sum()), 1) for one in labels]
+
+    if all(fixed[one].all() for one in volume.over):
+        return 0
+    return _size(volume) - _product(volume, left(volume.over), left(volume.under))
+
+
+def _product(volume: Volume, over: list[int], under: list[int]) -> int:
+    result = volume.times or 0
+    for size in over:
+        result *= size
+    for size in under:
+        result //= max(size, 1)
+    return result

@@ -1,0 +1,237 @@
+"""What is gathered about the activations of a vertex while data passes through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solver_nas.errors import LayerError
+from solver_nas.state import Observer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Self
+
+    from solver_nas.frontend import Handle
+    from solver_nas.labels import Tensor
+
+Floats = NDArray[np.float64]
+
+#: Most neurons for which all pairs are kept: 2048 x 2048 numbers of 8 bytes are 32 MiB.
+GRAM_LIMIT = 2048
+
+#: Weight of the newest value in the average of `ActivationContribution`, which says where it comes from.
+SMOOTHING = 0.2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ActivationStatistics(Observer):
+    """Moments of the activations of one vertex, over the batch and all axes but the neurons'.
+
+    Args:
+        count: how many values of each neuron were seen.
+        mean: shape (neurons,).
+        moments: uncentred second moments: all of them, E[a a'], shape (neurons, neurons), or only
+            those on the diagonal, E[a^2], shape (neurons,).
+
+    >>> seen = ActivationStatistics.empty(2).seen(np.array([[1.0, 0.0], [3.0, 2.0]]))
+    >>> seen.mean
+    array([2., 1.])
+    >>> seen.gram
+    array([[5., 3.],
+           [3., 2.]])
+    """
+
+    count: int
+    mean: Floats
+    moments: Floats
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        self.mean.flags.writeable = False
+        self.moments.flags.writeable = False
+
+    @classmethod
+    def empty(cls, neurons: int, *, pairs: bool = True) -> Self:
+        """Nothing seen yet.
+
+        Args:
+            neurons: how many there are.
+            pairs: whether to keep all pairs, up to `GRAM_LIMIT` neurons.
+        """
+        full = pairs and neurons <= GRAM_LIMIT
+        shape = (neurons, neurons) if full else (neurons,)
+        return cls(0, np.zeros(neurons), np.zeros(shape))
+
+    @property
+    def gram(self) -> Floats | None:
+        """E[a a'], shape (neurons, neurons); `None` if only the diagonal was kept."""
+        return self.moments if self.moments.ndim == 2 else None
+
+    @property
+    def power(self) -> Floats:
+        """E[a^2], shape (neurons,)."""
+        return np.diagonal(self.moments) if self.moments.ndim == 2 else self.moments
+
+    @property
+    def deviation(self) -> Floats:
+        """Standard deviation, shape (neurons,)."""
+        return np.sqrt(np.maximum(self.power - self.mean**2, 0.0))
+
+    def seen(self, rows: NDArray[Any]) -> ActivationStatistics:
+        """The statistics after more activations.
+
+        Args:
+            rows: shape (any number, neurons).
+        """
+        if not len(rows):
+            return self
+        rows = np.asarray(rows, np.float64)
+        new = rows.T @ rows if self.moments.ndim == 2 else np.einsum("ri,ri->i", rows, rows)
+        count = self.count + len(rows)
+        share = len(rows) / count
+        return ActivationStatistics(
+            count,
+            self.mean + share * (rows.mean(axis=0) - self.mean),
+            self.moments + share * (new / len(rows) - self.moments),
+        )
+
+    def select(self, moved: NDArray[np.intp]) -> ActivationStatistics:
+        """The same statistics for other neurons; a new neuron has not been active yet."""
+        moments = _followed(self.moments, moved)
+        if self.moments.ndim == 2:
+            moments = _followed(moments.T, moved).T
+        return ActivationStatistics(self.count, _followed(self.mean, moved), moments)
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """A schedule: due at step 0 and at every `period`-th step after it.
+
+    Args:
+        period: at least 1.
+    """
+
+    period: int
+
+    def __post_init__(self) -> None:
+        """Check the period."""
+        if isinstance(self.period, bool) or self.period < 1:
+            raise LayerError(f"every: the period is a positive number of steps, got {self.period}")
+
+    def __call__(self, step: int) -> bool:
+        """Whether a step (counted from 0) is due."""
+        return step % self.period == 0
+
+
+def every(period: int) -> Every:
+    """A schedule for `ActivationContribution`: only every `period`-th training step counts.
+
+    >>> [step for step in range(7) if every(3)(step)]
+    [0, 3, 6]
+    """
+    return Every(period)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contribution(Observer):
+    """A running average of what each neuron of a vertex contributes to the loss.
+
+    Args:
+        smoothing: weight of the newest value, in (0, 1].
+        due: says for a step, counted from 0, whether it is gathered.
+        steps: how many training steps were seen, gathered or not.
+        metric: shape (neurons,); `None` before the first value.
+    """
+
+    smoothing: float = SMOOTHING
+    due: Callable[[int], bool] = Every(1)
+    steps: int = 0
+    metric: Floats | None = None
+
+    def skipped(self) -> Contribution:
+        """The same average after a step that is not gathered."""
+        return replace(self, steps=self.steps + 1)
+
+    def seen(self, activations: NDArray[Any], gradients: NDArray[Any]) -> Contribution:
+        """The average after one more step.
+
+        Args:
+            activations: shape (any number, neurons).
+            gradients: of the loss with respect to them, same shape.
+        """
+        new = np.abs(np.asarray(activations, np.float64) * gradients).mean(axis=0)
+        if self.metric is not None:
+            new = (1 - self.smoothing) * self.metric + self.smoothing * new
+        return replace(self, steps=self.steps + 1, metric=new)
+
+    def select(self, moved: NDArray[np.intp]) -> Contribution:
+        """The same averages for other neurons; a new neuron has contributed nothing yet."""
+        if self.metric is None:
+            return self
+        return replace(self, metric=_followed(self.metric, moved))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observations(Observer):
+    """Everything that is known about the activations of one vertex: `net.observers[name]`.
+
+    Args:
+        statistics: moments, from `fit` or `calibrate`.
+        contribution: the average of `ActivationContribution`, if the vertex is wrapped in it.
+    """
+
+    statistics: ActivationStatistics | None = None
+    contribution: Contribution | None = None
+
+    @property
+    def metric(self) -> Floats | None:
+        """The present average of `ActivationContribution`, shape (neurons,), if there is one."""
+        return None if self.contribution is None else self.contribution.metric
+
+    def select(self, moved: NDArray[np.intp]) -> Observations:
+        """The same knowledge about other neurons."""
+        return Observations(
+            None if self.statistics is None else self.statistics.select(moved),
+            None if self.contribution is None else self.contribution.select(moved),
+        )
+
+
+def observed(handle: Handle) -> Observations:
+    """What is known about the activations of a vertex; empty where it does not fit its present size."""
+    observers: Mapping[str, Observer] = getattr(handle.model, "observers", {})
+    known = observers.get(handle.name)
+    if not isinstance(known, Observations):
+        return Observations()
+    statistics, contribution = known.statistics, known.contribution
+    if statistics is not None and len(statistics.mean) != handle.nout:
+        statistics = None
+    if known.metric is not None and len(known.metric) != handle.nout:
+        assert contribution is not None
+        contribution = replace(contribution, metric=None)
+    return Observations(statistics, contribution)
+
+
+def by_neuron(value: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
+    """Activations as rows: every axis but the neurons' is flattened.
+
+    Args:
+        value: activations of the tensor, with the batch.
+        tensor: its labels; has neurons.
+
+    Returns:
+        Shape (anything, neurons), neurons in the order of `tensor.neurons`.
+    """
+    axes = tensor.blocks[-1].axes
+    moved = np.moveaxis(value, axes, range(value.ndim - len(axes), value.ndim))
+    return moved.reshape(-1, len(tensor.neurons))
+
+
+def _followed(array: Floats, moved: NDArray[np.intp]) -> Floats:
+    """Positions of the first axis as they have moved, zero where they are new."""
+    result = np.asarray(array[moved])
+    result[moved < 0] = 0.0
+    return result

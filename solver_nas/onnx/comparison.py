@@ -1,0 +1,79 @@
+"""Two ONNX models side by side: what they cost, how fast they are, and how far apart their outputs."""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from solver_nas.errors import RequestError
+from solver_nas.inspection import inspect
+from solver_nas.onnx import runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from solver_nas.frontend import Array
+    from solver_nas.onnx.model import OnnxModel
+
+_WARM_UP = 2  # runs before time is measured
+
+
+class Comparison(NamedTuple):
+    """What two models have in common, and what not; the first model's number comes first.
+
+    Args:
+        parameters: entries of all arrays that are learned.
+        macs: multiplications for one sample; `None` where sizes are open.
+        seconds: the median time of a run, both in turn, on one thread.
+        distance: the largest difference of an output, relative to its largest number; infinite for other shapes.
+        random: whether inputs were made up.
+    """
+
+    parameters: tuple[int, int]
+    macs: tuple[int | None, int | None]
+    seconds: tuple[float, float]
+    distance: float
+    random: bool
+
+
+def compare(
+    first: OnnxModel, second: OnnxModel, inputs: Mapping[str, Array] | None = None, *, repeats: int = 10
+) -> Comparison:
+    """Run two models in turn with the same inputs.
+
+    Args:
+        first: a model.
+        second: another one with the same inputs.
+        inputs: arrays by name; by default, random ones.
+        repeats: how often each is run.
+
+    Raises:
+        RequestError: they do not take the same inputs.
+        StoreError: onnxruntime cannot run one of them.
+    """
+    if set(first.structure.inputs) != set(second.structure.inputs):
+        raise RequestError(
+            f"the models take other inputs: {sorted(first.structure.inputs)} and {sorted(second.structure.inputs)}"
+        )
+    given = inputs
+    if given is None:
+        given = runtime.made_up(first.structure, runtime.trial_shapes(first.structure), np.random.default_rng(0))
+    sessions = [runtime.session(model.proto) for model in (first, second)]
+    outputs = [runtime.run(session, given) for session in sessions for _ in range(_WARM_UP)][::_WARM_UP]
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats):
+        for session, times in zip(sessions, seconds, strict=True):
+            start = time.perf_counter()
+            runtime.run(session, given)
+            times.append(time.perf_counter() - start)
+    looks = inspect(first), inspect(second)
+    return Comparison(
+        (looks[0].parameters, looks[1].parameters),
+        (looks[0].macs, looks[1].macs),
+        (median(seconds[0]), median(seconds[1])),
+        runtime.distance(outputs[0], outputs[1]),
+        inputs is None,
+    )
