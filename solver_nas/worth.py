@@ -119,7 +119,8 @@ def default_utility(handle: Handle) -> Floats | float:
     found = _found(handle.model.labels, handle.vertex)
     if found is None:
         return 0.0
-    return magnitude(handle) if _readers(handle, found) is None else contribution(handle)
+    recorded = getattr(handle.model, "observers", {})
+    return contribution(handle) if recorded and _readers(handle, found) is not None else magnitude(handle)
 
 
 def worth_watching(model: Model) -> dict[str, bool]:

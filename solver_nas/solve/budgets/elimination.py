@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from solver_nas.utility import FloatArray
 
@@ -64,17 +65,11 @@ def eliminate(cards: Sequence[int], factors: Sequence[Factor], limit: int) -> El
         factors: the tables.
         limit: the most entries that a table may have.
     """
-    open_factors: list[tuple[Factor, _Cluster | None]] = [(factor, None) for factor in factors]
-    remaining = set(range(len(cards)))
+    tables = _Tables(cards, factors)
     clusters: list[_Cluster] = []
     bound, exact = 0.0, True
-    while remaining:
-        variable = _next(remaining, cards, [factor.scope for factor, _ in open_factors])
-        remaining.discard(variable)
-        mine = [pair for pair in open_factors if variable in pair[0].scope]
-        open_factors = [pair for pair in open_factors if variable not in pair[0].scope]
-        if not mine:
-            mine = [(Factor((variable,), np.zeros(cards[variable])), None)]
+    for variable in tables:
+        mine = tables.take(variable) or [(Factor((variable,), np.zeros(cards[variable])), None)]
         groups = _groups(mine, cards, limit)
         exact = exact and len(groups) == 1
         for group in groups:
@@ -82,10 +77,60 @@ def eliminate(cards: Sequence[int], factors: Sequence[Factor], limit: int) -> El
             clusters.append(cluster)
             message = cluster.table.max(axis=0)
             if message.ndim:
-                open_factors.append((Factor(cluster.scope[1:], message), cluster))
+                tables.add(Factor(cluster.scope[1:], message), cluster)
             else:
                 bound += float(message)
     return Elimination(bound, _marginals(clusters, cards, bound), exact, _best(clusters, len(cards)))
+
+
+class _Tables:
+    """The tables that are left, and which variable makes the smallest one if it goes next."""
+
+    def __init__(self, cards: Sequence[int], factors: Sequence[Factor]) -> None:
+        self._logs = [math.log(card) for card in cards]
+        self._open: dict[int, tuple[Factor, _Cluster | None]] = {}
+        self._of: list[dict[int, None]] = [{} for _ in cards]
+        self._count = 0
+        self._sizes: dict[int, float] = dict.fromkeys(range(len(cards)), 0.0)
+        self._heap: list[tuple[float, int]] = []
+        self._changed = set(self._sizes)
+        for factor in factors:
+            self.add(factor, None)
+
+    def add(self, factor: Factor, cluster: _Cluster | None) -> None:
+        """One more table."""
+        self._open[self._count] = (factor, cluster)
+        for variable in factor.scope:
+            self._of[variable][self._count] = None
+        self._changed.update(factor.scope)
+        self._count += 1
+
+    def take(self, variable: int) -> list[tuple[Factor, _Cluster | None]]:
+        """The tables that a variable is in, which go."""
+        found = []
+        for place in self._of[variable]:
+            pair = self._open.pop(place)
+            found.append(pair)
+            for other in pair[0].scope:
+                if other != variable:
+                    del self._of[other][place]
+                    self._changed.add(other)
+        return found
+
+    def __iter__(self) -> Iterator[int]:
+        """The variables, each time the one whose elimination makes the smallest table."""
+        while self._sizes:
+            for variable in self._changed:
+                if variable in self._sizes:
+                    others = {variable, *(one for place in self._of[variable] for one in self._open[place][0].scope)}
+                    self._sizes[variable] = math.fsum(self._logs[one] for one in others)
+                    heappush(self._heap, (self._sizes[variable], variable))
+            self._changed.clear()
+            size, variable = heappop(self._heap)
+            # What was written down before its neighbours changed is out of date.
+            if self._sizes.get(variable) == size:
+                del self._sizes[variable]
+                yield variable
 
 
 def _best(clusters: Sequence[_Cluster], variables: int) -> tuple[int, ...]:
@@ -98,16 +143,6 @@ def _best(clusters: Sequence[_Cluster], variables: int) -> tuple[int, ...]:
                 line = line[found[other]]
             found[cluster.variable] = int(line.argmax())
     return tuple(found[variable] for variable in range(variables))
-
-
-def _next(remaining: set[int], cards: Sequence[int], scopes: Sequence[tuple[int, ...]]) -> int:
-    """The variable whose elimination makes the smallest table."""
-    neighbours: dict[int, set[int]] = {variable: {variable} for variable in remaining}
-    for scope in scopes:
-        for variable in scope:
-            neighbours[variable].update(scope)
-    sizes = {variable: sum(math.log(cards[other]) for other in others) for variable, others in neighbours.items()}
-    return min(remaining, key=lambda variable: (sizes[variable], variable))
 
 
 def _groups(

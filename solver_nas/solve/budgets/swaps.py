@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _REACH = 3  # steps of a choice that are tried
 _TRIES = 60  # pairs of moves that are looked at exactly, per step
 _MOST_STEPS = 400
+_PAIRED = 1500  # moves of which all pairs are looked at; more would take seconds
 _FEASIBLE = 1e-11  # relative to a limit, which is scaled to one
 
 
@@ -70,6 +71,10 @@ def _better(landscape: Landscape, point: Point) -> IntArray | None:
             states = _moved(point.states, [(where[at], to[at])])
             if (landscape.excess(states) <= _ROUNDING).all():
                 return states
+    if len(where) > _PAIRED:
+        # Those that gain most for what they cost; among so many, there are pairs enough.
+        best = np.argsort(-(gains - costs @ point.prices), kind="stable")[:_PAIRED]
+        where, to, gains, costs = where[best], to[best], gains[best], costs[best]
     both = gains[:, None] + gains[None, :]
     apart = where[:, None] < where[None, :]
     tiny = 1e-12 * max(abs(point.gain), 1.0)
