@@ -85,7 +85,7 @@ def operator_of(node: NodeProto) -> str:
 
 def bodies(node: NodeProto) -> Iterator[tuple[str, GraphProto]]:
     """The graphs that a node holds, by the attribute's name, in one order for all copies."""
-    for attribute in sorted(node.attribute, key=lambda attribute: attribute.name):
+    for attribute in sorted(node.attribute, key=lambda attribute: str(attribute.name)):
         if attribute.type == AttributeProto.GRAPH:
             yield attribute.name, attribute.g
         elif attribute.type == AttributeProto.GRAPHS:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 
 from solver_nas.editable import Editable
-from solver_nas.errors import GraphError, RequestError, RuleError, StoreError, VerificationError
+from solver_nas.errors import GraphError, RequestError, RuleError, SolverNasError, StoreError, VerificationError
 from solver_nas.frontend import Handle as HandleClass
 from solver_nas.graph import Graph, Port
 from solver_nas.onnx import runtime, store, verify
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from solver_nas.frontend import Array, Handle, Model
     from solver_nas.graph import Vertex
+    from solver_nas.labels import Labels
     from solver_nas.onnx.source import Origin
     from solver_nas.onnx.structure import Structure
     from solver_nas.plan import Blueprint
@@ -77,9 +78,8 @@ def load(
             sizes were found for what it leaves open.
         OSError: there is no such file.
     """
-    origin = open_model(source)
     given = {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
-    structure = understand(origin, given, free=free_outputs)
+    origin, structure, labels = _opened(source, given, free=free_outputs)
     state = State(
         structure.graph,
         frozen(structure.arrays),
@@ -91,7 +91,37 @@ def load(
     )
     model = OnnxModel(state, history)
     model.trial_inputs = None if inputs is None else dict(inputs)
+    model.learn_labels(labels)
     return model
+
+
+#: What code raises that meets something in a file that nobody foresaw.
+_UNFORESEEN = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, NotImplementedError, RecursionError),
+    *(RuntimeError, TypeError, ValueError),
+)
+
+
+def _opened(
+    source: str | os.PathLike[str] | bytes | ModelProto, given: Mapping[str, tuple[int | None, ...]], *, free: bool
+) -> tuple[Origin, Structure, Labels]:
+    """A model, its structure and its labels.
+
+    Raises:
+        StoreError: whatever is wrong with it.
+    """
+    try:
+        origin = open_model(source)
+        structure = understand(origin, given, free=free)
+        return origin, structure, label(structure.graph)
+    except RuleError as error:
+        raise StoreError(f"the model does not hold together: {error}") from error
+    except SolverNasError:
+        raise
+    except _UNFORESEEN as error:
+        raise StoreError(
+            f"the model cannot be read, it is damaged or holds what was not foreseen ({type(error).__name__}: {error})"
+        ) from error
 
 
 class OnnxModel(Editable):
@@ -108,6 +138,10 @@ class OnnxModel(Editable):
         self._proto: ModelProto | None = None
         # What was approved last: the graph, and the model that it became.
         self._approved: tuple[Graph, ModelProto] | None = None
+
+    def learn_labels(self, labels: Labels) -> None:
+        """Take labels that were found while the model was read."""
+        self._labels = labels
 
     def _empty(self) -> Self:
         twin = type(self)(self._state, 0)
@@ -227,7 +261,10 @@ class OnnxModel(Editable):
         if self.trial_inputs is not None:
             return self.trial_inputs
         rng = np.random.default_rng(0)
-        return runtime.made_up(self._structure, runtime.trial_shapes(self._structure), rng)
+        try:
+            return runtime.made_up(self._structure, runtime.trial_shapes(self._structure), rng)
+        except StoreError as error:
+            raise VerificationError(f"{error}; give some: load(..., inputs=...)") from error
 
     def rename(self, old: str, new: str) -> Handle:
         """Give a vertex another name.

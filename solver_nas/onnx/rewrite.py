@@ -19,7 +19,7 @@ from solver_nas.errors import VerificationError
 from solver_nas.onnx import tensors
 from solver_nas.onnx.facts import TRIALS, Facts, Source, context_of
 from solver_nas.onnx.flatten import Program, Step, bodies, flatten
-from solver_nas.onnx.operator import CONSTANT
+from solver_nas.onnx.operator import CONSTANT, OPAQUE
 from solver_nas.onnx.rewiring import rewire, same_wiring
 from solver_nas.onnx.structure import constant_fact
 
@@ -185,6 +185,8 @@ class _Writer:
 
     def _wanted(self, step: Step, vertex: Vertex, facts: Facts) -> dict[int, Numbers]:
         """The numbers that a node has to read, by input."""
+        if vertex.kind == OPAQUE:
+            return {}
         shape = self._open(vertex)
         match step.operator:
             case "Reshape" if len(step.inputs) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 BATCH = 2  # samples that are made up
+_LARGEST = 2**28  # numbers in inputs that are made up
 _TOKENS = 8  # numbers that integers are drawn from where nothing says how many there may be
 
 
@@ -86,6 +88,8 @@ def made_up(
         spread: standard deviation of real numbers.
     """
     found = {}
+    if (total := sum(prod(shape) for shape in sizes.values())) > _LARGEST:
+        raise StoreError(f"inputs of {total:,} numbers would be needed to try the model out")
     for name, shape in sizes.items():
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(structure.facts[name].dtype))
         found[name] = _random(structure, name, dtype, tuple(shape), rng, spread)

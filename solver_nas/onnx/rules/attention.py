@@ -153,7 +153,8 @@ def _rerotated(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
 def _rotary(op: Op) -> Tensor:
     x = _headed(op, op.tensor(0), "num_heads")
     rotated = cast("int", op.extra("rotated"))
-    start, rest = take(op.scope, x, 3, slice(0, rotated)), take(op.scope, x, 3, slice(rotated, None))
+    # What is not rotated is as large in every head, too.
+    start, _ = take(op.scope, x, 3, slice(0, rotated)), take(op.scope, x, 3, slice(rotated, None))
     block = start.block_of(3)
     apart = bool(op.integer("interleaved", 0))
     if block is not None:
@@ -170,7 +171,6 @@ def _rotary(op: Op) -> Tensor:
         op.scope.pin(positions, "positions of tokens", report=False)
     elif op.has(3):
         op.freeze(3, "positions of tokens")
-    op.scope.speak(rest)
     return merge_axes(op.scope, x, 2, 2) if len(op.shape) == 3 else transpose(op.scope, x, _HEADS_LAST)
 
 

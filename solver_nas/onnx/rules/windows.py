@@ -133,8 +133,8 @@ def _convolution(op: Op, *, transposed: bool) -> Tensor:
     repeats = f"n{before}" if transposed else f"n{after}"
     style, slots = op.extra("style"), _SLOTS[op.operator]
     if style == _PLAIN:
-        kernel = "co" if transposed else "oc"
-        spec = f"nc{before},{kernel}{inside}->no{after}"
+        order = "co" if transposed else "oc"
+        spec = f"nc{before},{order}{inside}->no{after}"
         y = einsum(op.scope, spec, x, op.operand(slots.kernel), fixed=inside, sizes=sizes, why=why, repeats=repeats)
     elif style == _DEPTHWISE:
         spec = f"nc{before},ci{inside}->nc{after}"
@@ -184,7 +184,8 @@ def _pool(op: Op) -> Tensor:
 def _resized(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
     """Sizes that are written down for axes that are not resized."""
     slots = cast("Sequence[Slot | None]", vertex.attributes["slots"])
-    sizes = slots[_SIZES].value if len(slots) > _SIZES and slots[_SIZES] is not None else None
+    slot = slots[_SIZES] if len(slots) > _SIZES else None
+    sizes = None if slot is None else slot.value
     if sizes is None or len(sizes.elements) != len(resized.outputs[0]):
         return {}
     pairs = zip(cast("Sequence[int | None]", sizes.elements), resized.outputs[0], strict=True)
