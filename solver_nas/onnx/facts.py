@@ -136,7 +136,7 @@ class Context(NamedTuple):
 def context_of(model: ModelProto) -> Context:
     """What holds for all nodes of a model."""
     opsets = {"" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in model.opset_import}
-    declared = {value.name: value.type for value in model.graph.value_info}
+    declared = {value.name: value.type for value in [*model.graph.value_info, *model.graph.output]}
     return Context(opsets, model.ir_version, declared)
 
 
@@ -433,6 +433,9 @@ def _infer(
             schema, node, types, data, opset_imports=opsets, ir_version=context.ir_version
         )
     except Exception as error:  # whatever the library finds wrong with the node
+        if any(fact is not None and not fact.dtype for fact in given):
+            # It reads what an operator has made that nobody knows.
+            return {}
         shapes = [fact.at(trial).shape if fact else None for fact in given]
         raise StoreError(
             f"node {step.name!r} ({step.operator}) cannot take inputs of shapes {shapes}: {error}"
@@ -462,7 +465,7 @@ def _compute(
     if step.operator == "Constant":
         tensor = tensors.of_constant(node)
         small = tensor is not None and prod(tensor.dims) <= SMALL and tensor.data_type != tensor.STRING
-        return {node.output[0]: tensors.read(tensor, None, step.name)} if small and tensor is not None else None
+        return {node.output[0]: tensors.read(tensor, step.name)} if small and tensor is not None else None
     if step.operator in SHAPES and given[0] is not None:
         return _shape(step, node, given[0].at(trial).shape)
     for name in node.output:

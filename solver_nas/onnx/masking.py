@@ -32,6 +32,7 @@ _Number = TypeVar("_Number", bound=np.generic)
 
 _WHERE = 9  # the version of the standard since which there is an operator Where
 _GATHER_ELEMENTS = 11
+_LINEAR, _ZERO_POINT = frozenset({"QLinearConv", "QLinearMatMul"}), 7  # whose results say with that input what zero is
 _PER_CHANNEL = frozenset({"GroupNormalization", "InstanceNormalization"})  # scales stand for the second axis
 _RECURRENT = frozenset({"RNN", "GRU", "LSTM"})
 _FLOATS = frozenset({1, 10, 11, 16})  # float, half, double, bfloat16
@@ -104,7 +105,8 @@ class _Masking:
         if stays is None or all(mask.all() for mask in stays):
             return
         value = str(vertex.attributes["value"])
-        if self._structure.facts[value].dtype not in _FLOATS:
+        nothing = node.input[_ZERO_POINT] if _of(vertex) in _LINEAR else None
+        if self._structure.facts[value].dtype not in _FLOATS and nothing is None:
             return
         tensor = self._removal.labels.tensors[Port(vertex.name)]
         mask = np.ones([1] * len(tensor.shape), bool)
@@ -115,10 +117,12 @@ class _Masking:
         raw = self._fresh(f"{name}.raw")
         node.output[output] = raw
         after = self._around.setdefault(id(node), ([], []))[1]
-        after.append(self._select(mask, raw, name, self._structure.facts[value].dtype))
+        after.append(self._select(mask, raw, name, self._structure.facts[value].dtype, nothing))
 
-    def _select(self, mask: Array, raw: str, name: str, dtype: int) -> NodeProto:
+    def _select(self, mask: Array, raw: str, name: str, dtype: int, nothing: str | None) -> NodeProto:
         kind = helper.tensor_dtype_to_np_dtype(dtype)
+        if nothing is not None:
+            return helper.make_node("Where", [self._constant(mask), raw, nothing], [name])
         if self._opset < _WHERE:
             return helper.make_node("Mul", [raw, self._constant(mask.astype(kind))], [name])
         zero = self._constant(np.zeros((), kind))

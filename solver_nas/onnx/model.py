@@ -249,7 +249,14 @@ class OnnxModel(Editable):
             added = verify.addition(blueprint.after, label(blueprint.after, memory=blueprint.memory), blueprint)
         try:
             return verify.compare(
-                self._written(), changed, self._structure, gone, added, (self.arrays, arrays), inputs or self._trial()
+                self._written(),
+                changed,
+                self._structure,
+                gone,
+                added,
+                (self.arrays, arrays),
+                inputs or self._trial(),
+                verify.moved_outputs(self._structure, labels, blueprint),
             )
         except StoreError as error:
             raise VerificationError(

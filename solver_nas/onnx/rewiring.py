@@ -126,27 +126,27 @@ class _Rewiring:
         step = self._maker.get(_value(vertex))
         if step is None or step.node is None:
             return
-        if id(step.node) not in self._outside:
-            raise self._inside(vertex)
-        old = _slots(before, len(before.inputs))
-        names = {slot.role: step.node.input[place] for place, slot in enumerate(old) if slot is not None and slot.role}
-        numbers = {
-            place: step.node.input[place]
+        old, new = _slots(before, len(before.inputs)), _slots(vertex, len(vertex.inputs))
+        if step.bodies:
+            raise VerificationError(
+                f"vertex {vertex.name!r} returns what its bodies do; only sizes can be changed there"
+            )
+        known = {slot.role or place: step.node.input[place] for place, slot in enumerate(old) if slot is not None}
+        stays = {
+            port: step.node.input[place]
             for place, slot in enumerate(old)
-            if slot is not None and slot.value is not None
+            if slot is not None and slot.edge is not None
+            for port in [_value(self._structure.graph.vertex(before.inputs[slot.edge].vertex))]
         }
         found = []
-        for place, slot in enumerate(
-            fitting(cast("Sequence[Slot | None]", vertex.attributes["slots"]), len(vertex.inputs))
-        ):
+        for place, slot in enumerate(new):
             if slot is None:
                 found.append("")
             elif slot.edge is not None:
-                found.append(self._name(vertex.inputs[slot.edge]))
-            elif slot.role is not None:
-                found.append(names[slot.role])
+                # What it reads already, it may go on reading, also inside of a body.
+                found.append(stays.get(ports[slot.edge]) or self._name(vertex.inputs[slot.edge]))
             else:
-                found.append(numbers[place])
+                found.append(known[slot.role or place])
         del step.node.input[:]
         step.node.input.extend(found)
         _fit_operator(step.node)

@@ -110,9 +110,7 @@ class _Writer:
                 _set_shape(value.type, array.shape)
 
     def _facts(self) -> Facts:
-        constants = {
-            name: constant_fact(tensor, self._origin.folder, name) for name, tensor in self._program.constants.items()
-        }
+        constants = {name: constant_fact(tensor, name) for name, tensor in self._program.constants.items()}
         inputs = {name: self._structure.facts[name] for name in self._program.inputs}
         return Facts(context_of(self._made), constants, inputs)
 
@@ -168,7 +166,7 @@ class _Writer:
         added = tuple(node.input[len(step.inputs) :])
         for name, array in self._constants:
             if name in added:
-                facts.known[name] = constant_fact(tensors.write(array, name), None, name)
+                facts.known[name] = constant_fact(tensors.write(array, name), name)
         return replace(step, inputs=(*step.inputs, *added))
 
     def _adjust_view(self, step: Step, facts: Facts) -> Step:
@@ -322,7 +320,7 @@ class _Writer:
         ]
         literal = np.array([0 if want is None else want for want in wanted], first.dtype).reshape(shape)
         name = self._constant(f"{node.input[slot]}.resized", literal)
-        known = constant_fact(tensors.write(literal, name), None, name)
+        known = constant_fact(tensors.write(literal, name), name)
         if any(kept):
             name, known = self._where(step, slot, name, literal, np.array(kept).reshape(shape), fact)
         facts.known[name] = known

@@ -15,6 +15,7 @@ from solver_nas.errors import ExtraError, StoreError
 from solver_nas.onnx import store
 from solver_nas.onnx.facts import BATCHES
 from solver_nas.onnx.operator import PREFIX
+from solver_nas.onnx.source import LARGEST_FILE, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +48,7 @@ def session(model: ModelProto, *, threads: int = 1, optimise: bool = True) -> or
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        if model.ByteSize() <= store.LARGEST_FILE:
+        if size_of(model) <= LARGEST_FILE:
             return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"

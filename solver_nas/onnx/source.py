@@ -31,13 +31,11 @@ class Origin:
     Args:
         proto: with local functions replaced by what they do.
         whole: as it was.
-        folder: where the files of its tensors lie; `None` if it did not come from a file.
         name: for messages.
     """
 
     proto: ModelProto
     whole: ModelProto
-    folder: Path | None
     name: str
 
 
@@ -67,7 +65,7 @@ def open_model(source: str | os.PathLike[str] | bytes | ModelProto) -> Origin:
     whole = proto
     if proto.functions:
         proto = _inlined(proto, name)
-    return Origin(proto, whole, folder, name)
+    return Origin(proto, whole, name)
 
 
 def _parsed(data: bytes, name: str) -> ModelProto:
@@ -84,14 +82,12 @@ def _check(proto: ModelProto, folder: Path | None, name: str) -> None:
         # Before the checker follows it anywhere.
         if tensor.data_location == TensorProto.EXTERNAL:
             tensors.place_of(tensor, folder, tensor.name)
+    for tensor in all_tensors(proto.graph):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            tensors.gather(tensor, folder)
     try:
-        if proto.ByteSize() <= LARGEST_FILE:
-            light = (
-                stripped(proto)
-                if any(t.data_location == TensorProto.EXTERNAL for t in all_tensors(proto.graph))
-                else proto
-            )
-            onnx.checker.check_model(light)
+        if size_of(proto) <= LARGEST_FILE:
+            onnx.checker.check_model(proto)
     except (onnx.checker.ValidationError, ValueError, RuntimeError, MemoryError, UnicodeDecodeError) as error:
         text = str(error).strip().splitlines()
         raise StoreError(f"{name}: ONNX's checker refuses it: {text[0] if text else error}") from error
@@ -111,23 +107,9 @@ def all_tensors(graph: GraphProto, depth: int = 0) -> Iterator[TensorProto]:
             yield from all_tensors(body, depth + 1)
 
 
-def stripped(proto: ModelProto) -> ModelProto:
-    """A copy in which tensors that are kept in files are inputs of the same type."""
-    light = ModelProto()
-    light.CopyFrom(proto)
-    given = {value.name for value in light.graph.input}
-    kept = []
-    for tensor in light.graph.initializer:
-        if tensor.data_location != TensorProto.EXTERNAL:
-            kept.append(tensor)
-        elif tensor.name not in given:
-            light.graph.input.append(
-                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-            )
-    copies = [TensorProto.FromString(tensor.SerializeToString()) for tensor in kept]
-    del light.graph.initializer[:]
-    light.graph.initializer.extend(copies)
-    return light
+def size_of(proto: ModelProto) -> int:
+    """Bytes of a model, nearly; unlike the size of its message, it may be above 2 GB."""
+    return sum(len(tensor.raw_data) for tensor in all_tensors(proto.graph)) or proto.ByteSize()
 
 
 def _inlined(proto: ModelProto, name: str) -> ModelProto:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import ModelProto
 
+from solver_nas.onnx.source import LARGEST_FILE, size_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-LARGEST_FILE = 2**31 - 1  # bytes that a protobuf message can have
 _LARGE = 1024  # bytes from which on a tensor is kept beside the model
 
 
@@ -36,7 +37,7 @@ def write(model: ModelProto, path: Path, *, external: bool | None = None) -> Non
     made = path.with_name(f".{path.name}.{mark}")
     beside = path.with_name(f"{path.name}.data")
     if external is None:
-        external = model.ByteSize() > LARGEST_FILE
+        external = size_of(model) > LARGEST_FILE
     try:
         if external:
             copy = ModelProto()

@@ -44,7 +44,6 @@ from solver_nas.onnx.operator import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from solver_nas.labels import Shape
     from solver_nas.onnx.source import Origin
@@ -94,16 +93,12 @@ def understand(origin: Origin, given: Mapping[str, Sequence[int | None]], *, fre
         StoreError: the model is damaged, or no sizes were found that it can take.
     """
     program = flatten(origin.proto)
-    return _Builder(
-        origin.proto, origin.folder, program, find_facts(origin.proto, origin.folder, program, given)
-    ).build(free=free)
+    return _Builder(program, find_facts(origin.proto, program, given)).build(free=free)
 
 
-def find_facts(
-    model: ModelProto, folder: Path | None, program: Program, given: Mapping[str, Sequence[int | None]]
-) -> Facts:
+def find_facts(model: ModelProto, program: Program, given: Mapping[str, Sequence[int | None]]) -> Facts:
     """Shapes and numbers of all values, for the first trial sizes that the model takes."""
-    constants = {name: constant_fact(tensor, folder, name) for name, tensor in program.constants.items()}
+    constants = {name: constant_fact(tensor, name) for name, tensor in program.constants.items()}
     bare = {value.name for value in model.graph.input if not value.type.tensor_type.HasField("shape")}
     fixed = open_sizes(model, program, given)
     declared = open_sizes(model, program, {name: shape for name, shape in given.items() if name in bare})
@@ -153,14 +148,14 @@ def _learned(
     return facts
 
 
-def constant_fact(tensor: TensorProto, folder: Path | None, name: str) -> Fact:
+def constant_fact(tensor: TensorProto, name: str) -> Fact:
     """What is known about a tensor that the model holds."""
     shape = tuple(tensor.dims)
     if any(size < 0 for size in shape) or prod(shape) > tensors.LARGEST:
         raise StoreError(f"tensor {name!r} has the shape {shape}, which no array can have; the file is damaged")
     number = None
     if prod(shape) <= SMALL and tensor.data_type != TensorProto.STRING:
-        number = tensors.read(tensor, folder, name)
+        number = tensors.read(tensor, name)
     return Fact(tensor.data_type, Source.CONSTANT, (Seen(shape, number),))
 
 
@@ -179,8 +174,8 @@ class View(NamedTuple):
 
 
 class _Builder:
-    def __init__(self, model: ModelProto, folder: Path | None, program: Program, facts: Facts) -> None:
-        self._model, self._folder, self._program, self._facts = model, folder, program, facts
+    def __init__(self, program: Program, facts: Facts) -> None:
+        self._program, self._facts = program, facts
         self._maker = {name: step for step in program.steps for name in step.outputs if name}
         self._table = operators()
         self._vertices: dict[str, Vertex] = {}
@@ -364,7 +359,7 @@ class _Builder:
     def _array(self, key: str) -> Array:
         """The numbers of a constant."""
         if key in self._program.constants:
-            return tensors.read(self._program.constants[key], self._folder, key)
+            return tensors.read(self._program.constants[key], key)
         fact = self._facts[key]
         known = fact.constant
         if known is not None:
@@ -375,7 +370,7 @@ class _Builder:
         if step.operator == "Constant" and step.node is not None:
             tensor = tensors.of_constant(step.node)
             if tensor is not None:
-                return tensors.read(tensor, self._folder, key)
+                return tensors.read(tensor, key)
         return self._computed(step, key)
 
     def _computed(self, step: Step, key: str) -> Array:

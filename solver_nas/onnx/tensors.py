@@ -20,29 +20,25 @@ Array = NDArray[Any]
 LARGEST = 2**34  # elements; what is larger is a mistake or an attack
 
 
-def read(tensor: TensorProto, folder: Path | None, name: str) -> Array:
+def read(tensor: TensorProto, name: str) -> Array:
     """The array of a tensor, read-only.
 
     Args:
-        tensor: in the model, or described there and kept in a file.
-        folder: of the model's file, beside which such files lie.
+        tensor: with its numbers.
         name: for messages.
 
     Raises:
-        StoreError: the tensor's numbers do not fit its shape, or they lie where they may not be read.
+        StoreError: the tensor's numbers do not fit its shape.
     """
     shape = tuple(tensor.dims)
     if any(size < 0 for size in shape) or prod(shape) > LARGEST:
         raise StoreError(f"tensor {name!r} has the shape {shape}, which no array can have; the file is damaged")
     try:
-        dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        helper.tensor_dtype_to_np_dtype(tensor.data_type)
     except KeyError as error:
         raise StoreError(f"tensor {name!r} is of type {tensor.data_type}, which this version cannot read") from error
     try:
-        if tensor.data_location == TensorProto.EXTERNAL:
-            array = _external(tensor, folder, name, dtype)
-        else:
-            array = numpy_helper.to_array(tensor)
+        array = numpy_helper.to_array(tensor)
     except (ValueError, TypeError, OSError, IndexError) as error:
         raise StoreError(f"tensor {name!r} of shape {shape} cannot be read: {error}; the file is damaged") from error
     if array.shape != shape:
@@ -72,28 +68,34 @@ def place_of(tensor: TensorProto, folder: Path | None, name: str) -> Path:
     return path
 
 
-def _external(tensor: TensorProto, folder: Path | None, name: str, dtype: np.dtype[Any]) -> Array:
-    path = place_of(tensor, folder, name)
+def gather(tensor: TensorProto, folder: Path | None) -> None:
+    """Read a tensor's numbers from the file beside the model into the model.
+
+    Raises:
+        StoreError: there are not as many as its shape needs.
+    """
+    name, path = tensor.name, place_of(tensor, folder, tensor.name)
     entries = {entry.key: entry.value for entry in tensor.external_data}
-    offset = int(entries.get("offset") or 0)
+    if any(size < 0 for size in tensor.dims) or prod(tensor.dims) > LARGEST:
+        raise StoreError(f"tensor {name!r} has the shape {tuple(tensor.dims)}, which no array can have")
+    try:
+        width = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
+        offset, told = int(entries.get("offset") or 0), int(entries.get("length") or 0)
+    except (KeyError, ValueError) as error:
+        raise StoreError(f"tensor {name!r} cannot be read from {path.name!r}: {error}") from error
     packed = tensor.data_type in _PACKED
-    size = -(-prod(tensor.dims) // _PER_BYTE) if packed else prod(tensor.dims) * dtype.itemsize
-    length = int(entries.get("length") or size)
+    size = -(-prod(tensor.dims) // _PER_BYTE) if packed else prod(tensor.dims) * width
+    length = told or size
     if offset < 0 or length != size or offset + length > path.stat().st_size:
         raise StoreError(
-            f"tensor {name!r} needs {size} bytes; {path.name!r} has {path.stat().st_size}, and the model says "
-            f"{length} from {offset} on"
+            f"tensor {name!r} needs {size:,} bytes; {path.name!r} has {path.stat().st_size:,}, and the model says "
+            f"{length:,} from {offset:,} on"
         )
-    if packed:
-        inline = TensorProto(dims=list(tensor.dims), data_type=tensor.data_type)
-        with path.open("rb") as file:
-            file.seek(offset)
-            inline.raw_data = file.read(length)
-        return numpy_helper.to_array(inline)
-    if not size:
-        return np.zeros(tuple(tensor.dims), dtype)
-    mapped = np.memmap(path, dtype.newbyteorder("<"), "r", offset, tuple(tensor.dims))
-    return np.asarray(mapped).view(np.ndarray)
+    with path.open("rb") as file:
+        file.seek(offset)
+        tensor.raw_data = file.read(length)
+    tensor.ClearField("data_location")
+    del tensor.external_data[:]
 
 
 #: Types of which two elements share a byte.

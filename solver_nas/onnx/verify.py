@@ -9,9 +9,10 @@ import onnx
 from numpy.typing import NDArray
 
 from solver_nas.errors import VerificationError
+from solver_nas.graph import Port
 from solver_nas.onnx import runtime
 from solver_nas.onnx.masking import Removal, masked, taken_together
-from solver_nas.onnx.source import LARGEST_FILE
+from solver_nas.onnx.source import LARGEST_FILE, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +58,7 @@ def valid(model: ModelProto) -> None:
         VerificationError: it does not.
     """
     try:
-        if model.ByteSize() <= LARGEST_FILE:
+        if size_of(model) <= LARGEST_FILE:
             onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
@@ -118,8 +119,19 @@ def compare(
     added: Removal | None,
     arrays: tuple[Mapping[str, Array], Mapping[str, Array]],
     inputs: Mapping[str, Array],
+    moved: Mapping[str, tuple[int, NDArray[np.intp]]],
 ) -> Comparison:
     """Run the changed model beside the original without what goes.
+
+    Args:
+        before: the original.
+        after: the changed model.
+        structure: of the original.
+        gone: what goes.
+        added: what comes, where it has to be left out as well.
+        arrays: all parameters before and after.
+        inputs: for both.
+        moved: outputs that change their size: the axis, and which old position each place has, -1 for a new one.
 
     Raises:
         StoreError: one of them cannot be run.
@@ -127,7 +139,7 @@ def compare(
     one = masked(before, structure, gone, arrays[0])
     other = after if added is None else masked(after, structure, added, arrays[1])
     found, made = (runtime.run(runtime.session(model), inputs) for model in (one, other))
-    difference, allowed = runtime.distance(found, made), TOLERANCE
+    difference, allowed = runtime.distance(_kept(found, moved, old=True), _kept(made, moved, old=False)), TOLERANCE
     if difference > TOLERANCE:
         allowed = max(TOLERANCE, _NOISE * max(_noise(one, found, inputs), _noise(other, made, inputs)))
     return Comparison(difference, added is None, allowed)
@@ -143,3 +155,26 @@ def _noise(model: ModelProto, found: Mapping[str, Array], inputs: Mapping[str, A
 def _shaken(array: Array) -> Array:
     """The same numbers but for rounding."""
     return (array * (1 + _ROUNDING)).astype(array.dtype) if array.dtype.kind == "f" else array
+
+
+def _kept(
+    outputs: Mapping[str, Array], moved: Mapping[str, tuple[int, NDArray[np.intp]]], *, old: bool
+) -> dict[str, Array]:
+    """What outputs have in common before and after."""
+    found = dict(outputs)
+    for name, (axis, index) in moved.items():
+        places = index[index >= 0] if old else np.flatnonzero(index >= 0)
+        found[name] = np.take(found[name], places, axis=axis)
+    return found
+
+
+def moved_outputs(
+    structure: Structure, labels: Labels, blueprint: Blueprint
+) -> dict[str, tuple[int, NDArray[np.intp]]]:
+    """Outputs whose neurons change: the axis, and where they stood."""
+    found = {}
+    for name, vertex in structure.outputs.items():
+        index, blocks = blueprint.indices[vertex], labels.tensors[Port(vertex)].blocks
+        if blocks and not np.array_equal(index, np.arange(blocks[-1].neurons.size)):
+            found[name] = (blocks[-1].axes[-1], index)
+    return found
