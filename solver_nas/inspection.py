@@ -11,6 +11,7 @@ from solver_nas.classes import classify
 from solver_nas.costs import parameters
 from solver_nas.graph import Port
 from solver_nas.labels import FIXED, Volume
+from solver_nas.magnitude import own_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,6 +34,7 @@ class Part:
         shape: of its output; `None` for a size that is not known.
         neurons: how many there are.
         free: how many of them can go.
+        makes: whether parameters of its own make neurons, as those of a layer do.
         group: number of the group of vertices that it is coupled with; `None` if none of its neurons can go.
         parameters: entries of its arrays; those of shared arrays count for the first vertex.
         macs: multiplications for one sample; `None` if a size is not known.
@@ -44,6 +46,7 @@ class Part:
     shape: tuple[int | None, ...]
     neurons: int
     free: int
+    makes: bool
     group: int | None
     parameters: int
     macs: int | None
@@ -105,6 +108,7 @@ def inspected(graph: Graph, labels: Labels) -> Inspection:
                 tensor.shape,
                 len(mine),
                 int((~fixed[mine]).sum()),
+                bool(len(own_labels(labels, vertex))),
                 groups.get(vertex.name),
                 counted.get(vertex.name, 0),
                 None if any(volume.times is None for volume in work) else sum(map(_size, work)),

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from solver_nas.cli.console import failures_told, show_json, show_table, waiting
-from solver_nas.cli.models import Json, ModelFile, Shapes, opened
+from solver_nas.cli.models import Json, ModelFile, Shapes, opened, shortened
 from solver_nas.inspection import inspect as inspected
 from solver_nas.report.tables import table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.table import Table
 
     from solver_nas.inspection import Inspection, Part
@@ -23,6 +25,7 @@ EXAMPLES = (
     "solver-nas inspect model.onnx --all --input-shape image=1x3x224x224",
     "solver-nas inspect model.onnx --json",
 )
+_LONGEST = 30  # characters of a name in a row with others
 _NAMES = 3  # of a group's vertices that a table shows
 
 
@@ -71,7 +74,7 @@ def _vertices(found: Inspection) -> Table:
         group = "" if part.group is None else str(part.group)
         rows.append(
             [
-                part.name,
+                shortened(part.name),
                 _kind(part),
                 shape,
                 str(part.neurons),
@@ -93,8 +96,10 @@ def _groups(found: Inspection) -> Table:
     parts = {part.name: part for part in found.parts}
     rows = []
     for group, names in found.groups.items():
-        makers = [name for name in names if parts[name].parameters] or list(names)
-        some = ", ".join(makers[:_NAMES]) + (f" and {len(makers) - _NAMES} more" if len(makers) > _NAMES else "")
+        makers = [name for name in names if parts[name].makes] or list(names)
+        some = ", ".join(map(shortened, makers[:_NAMES])) + (
+            f" and {len(makers) - _NAMES} more" if len(makers) > _NAMES else ""
+        )
         rows.append(
             [
                 str(group),
@@ -109,12 +114,20 @@ def _groups(found: Inspection) -> Table:
     )
 
 
+def _some(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    told = ", ".join(shortened(name, _LONGEST) for name in names[:_NAMES])
+    return told + (f" and {len(names) - _NAMES} more" if len(names) > _NAMES else "")
+
+
 def _pinned(found: Inspection) -> Table:
     counted = Counter(reason for reasons in found.pinned.values() for reason in reasons)
     rows = []
     for reason, number in counted.most_common():
         names = [name for name, reasons in found.pinned.items() if reason in reasons]
-        some = ", ".join(names[:_NAMES]) + (f" and {len(names) - _NAMES} more" if len(names) > _NAMES else "")
+        some = ", ".join(map(shortened, names[:_NAMES])) + (
+            f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+        )
         rows.append([str(number), reason, some])
     return table("What stays as it is", ["times", "reason", "around"], rows, left=0)
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from solver_nas.change import Plan
     from solver_nas.frontend import Handle
-    from solver_nas.inspection import Inspection
     from solver_nas.limits import Expression, Limit, Peak
     from solver_nas.onnx import OnnxModel
 
@@ -169,16 +168,18 @@ def limits_of(
     return found
 
 
-def totals(model: OnnxModel) -> Mapping[str, int | None]:
-    """Parameters and multiplications; the latter are not known where sizes are open."""
-    return _totals(inspected(model.graph, model.labels))
+def shortened(name: str, longest: int = 41) -> str:
+    """A name for a table: what is too long loses its middle.
+
+    >>> shortened("encoder/block_number_one/layer_1/convolution_2", 21)
+    'encoder/…onvolution_2'
+    """
+    front = longest * 2 // 5
+    return name if len(name) <= longest else f"{name[:front]}…{name[front + 1 - longest :]}"
 
 
 def totals_after(plan: Plan) -> Mapping[str, int | None]:
-    """The same of what a plan leads to."""
+    """Parameters and multiplications of what a plan leads to; the latter are not known where sizes are open."""
     after = plan.blueprint.after
-    return _totals(inspected(after, label(after, memory=plan.blueprint.memory)))
-
-
-def _totals(found: Inspection) -> Mapping[str, int | None]:
+    found = inspected(after, label(after, memory=plan.blueprint.memory))
     return {"parameters": found.parameters, "macs": found.macs}

@@ -21,13 +21,14 @@ from solver_nas.cli.models import (
     arrays,
     limits_of,
     opened,
-    totals,
+    shortened,
     totals_after,
     wishes,
 )
 from solver_nas.cli.options import shared
 from solver_nas.errors import RequestError
 from solver_nas.fit import shrink as fitted
+from solver_nas.inspection import inspect
 from solver_nas.magnitude import magnitude
 from solver_nas.normalise import normalised
 from solver_nas.plan_file import load_plan, save_plan
@@ -276,7 +277,9 @@ class _Told:
 
     def __init__(self, model: OnnxModel, plan: Plan, seconds: dict[str, float], as_json: bool) -> None:
         self._plan, self._seconds, self._as_json = plan, seconds, as_json
-        self._before = totals(model)
+        before = inspect(model)
+        self._before = {"parameters": before.parameters, "macs": before.macs}
+        self._makers = {part.name for part in before.parts if part.makes}
         self._after = totals_after(plan)
         self._text = str(plan)
 
@@ -296,9 +299,8 @@ class _Told:
 
     def _sizes(self) -> Table:
         changed = [(name, sizes) for name, sizes in self._plan.sizes.items() if sizes[0] != sizes[1]]
-        made = {vertex.name for vertex in self._plan.blueprint.before.vertices if vertex.parameters}
-        shown = [(name, sizes) for name, sizes in changed if name in made] or changed
-        rows = [[name, str(old), str(new)] for name, (old, new) in shown[:_ROWS]]
+        shown = [(name, sizes) for name, sizes in changed if name in self._makers] or changed
+        rows = [[shortened(name), str(old), str(new)] for name, (old, new) in shown[:_ROWS]]
         left = len(changed) - len(rows)
         title = "Sizes that change" + (f" ({left} more follow)" if left else "")
         return table(title, ["vertex", "before", "after"], rows)
