@@ -25,12 +25,13 @@ from solver_nas.solve import Certificate, Selection, Status
 from solver_nas.weights import Initialisers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
     from solver_nas.frontend import Model
-    from solver_nas.labels import IntArray, Labels
+    from solver_nas.graph import Graph
+    from solver_nas.labels import IntArray, Labels, Neurons
 
 FORMAT = "solver_nas.plan"
 VERSION = 1
@@ -133,9 +134,9 @@ def _neurons(plan: Plan, labels: Labels) -> dict[str, str]:
     class_of, _ = classify(labels)
     told: set[int] = set()
     found = {}
-    for name in plan.blueprint.before.order:
-        mine = class_of[labels.tensors[Port(name)].neurons["label"]]
-        index = plan.indices[name]
+    for name, level in _levels(plan.blueprint.before, labels):
+        mine = class_of[level["label"].reshape(-1)]
+        index = plan.blueprint.moves.flat(level)[1]
         if len(index) == len(mine) and np.array_equal(index, np.arange(len(index))):
             continue
         news = set(mine.tolist()) - told
@@ -143,6 +144,19 @@ def _neurons(plan: Plan, labels: Labels) -> dict[str, str]:
             told |= news
             found[name] = written_index(index)
     return found
+
+
+def _levels(graph: Graph, labels: Labels) -> Iterator[tuple[str, Neurons]]:
+    """Every array of neurons by a name: that of the vertex, and for rows of a rectangle, which rows."""
+    for name in graph.order:
+        blocks = labels.tensors[Port(name)].blocks
+        for place, block in enumerate(blocks):
+            for depth, level in enumerate(block.levels):
+                last = place == len(blocks) - 1 and depth == len(block.levels) - 1
+                yield name if last else f"{name} (axes {block.axes[: depth + 1]})", level
+    # Groups and heads that only exist inside of an operation.
+    for key, level in labels.sources.items():
+        yield f"{key[0]} ({' '.join(map(str, key[1:]))})", level
 
 
 def written_index(index: NDArray[np.intp]) -> str:
@@ -212,8 +226,8 @@ def load_plan(model: Model, path: str | os.PathLike[str]) -> Plan:
         blueprint = draw(model.graph, labels, class_of, selection, certificate)
     except (PlanError, RuleError) as error:
         raise StoreError(f"{str(path)!r}: the neurons that it keeps do not fit together: {error}") from error
-    for name, index in neurons.items():
-        if not np.array_equal(blueprint.indices[name], index):
+    for name, level in _levels(model.graph, labels):
+        if name in neurons and not np.array_equal(blueprint.moves.flat(level)[1], neurons[name]):
             raise StoreError(f"{str(path)!r}: the neurons of {name!r} do not fit those of other vertices")
     utilities = {name: _worth(name, worth) for name, worth in _mapping(document, "utilities").items()}
     seed = document.get("seed")
@@ -293,10 +307,11 @@ def _selection(
 ) -> Selection:
     lives = np.ones(count, bool)
     inserted, leading = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    known = dict(_levels(model.graph, labels))
     for name, index in neurons.items():
-        if name not in model.graph:
+        if name not in known:
             raise StoreError(f"the plan speaks of a vertex {name!r}, which the model does not have; it is damaged")
-        mine = class_of[labels.tensors[Port(name)].neurons["label"]]
+        mine = class_of[known[name]["label"].reshape(-1)]
         old = index[index >= 0]
         if len(old) and old.max() >= len(mine):
             raise StoreError(f"the plan keeps neuron {old.max()} of {name!r}, which has {len(mine)}; it is damaged")

@@ -28,6 +28,7 @@ Array = NDArray[Any]
 
 TOLERANCE = 1e-4  # relative to the largest number of an output: single precision, added up in another order
 _ROUNDING = 1e-6  # relative: several times that of single precision
+_MOST = 0.05  # relative: more cannot be rounding that a model is any good with
 _NOISE = 10.0  # times what the original without the neurons that go differs from itself, computed in another order
 
 
@@ -141,7 +142,8 @@ def compare(
     found, made = (runtime.run(runtime.session(model), inputs) for model in (one, other))
     difference, allowed = runtime.distance(_kept(found, moved, old=True), _kept(made, moved, old=False)), TOLERANCE
     if difference > TOLERANCE:
-        allowed = max(TOLERANCE, _NOISE * max(_noise(one, found, inputs), _noise(other, made, inputs)))
+        noise = max(_noise(one, found, inputs), _noise(other, made, inputs))
+        allowed = min(max(TOLERANCE, _NOISE * noise), _MOST)
     return Comparison(difference, added is None, allowed)
 
 

@@ -1,0 +1,171 @@
+"""Commands about models, as a person or a script runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from solver_nas.cli import main
+from solver_nas.onnx import load
+from tests.benchmarks.onnx_fuzz import small_model
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "model.onnx").write_bytes(small_model().SerializeToString())
+    return tmp_path / "model.onnx"
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def told(*words: object) -> dict[str, Any]:
+    result = run(*words, "--json")
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+SHAPE = ("--input-shape", "x=2x3x10")
+
+
+def test_inspect(path: Path) -> None:
+    found = told("inspect", path, *SHAPE)
+    parts = {part["name"]: part for part in found["vertices"]}
+    assert parts["conv"]["neurons"] == 8
+    assert parts["conv"]["group"] == parts["add"]["group"]
+    assert parts["conv"]["group"] != parts["lstm"]["group"]
+    assert parts["y"]["free"] == 0
+    assert found["parameters"] == sum(array.size for array in load(path).arrays.values() if array.dtype.kind == "f")
+    assert 0 < found["free_macs"] < found["macs"]
+    text = run("inspect", path, "--all", *SHAPE).output
+    for word in ("Vertices that change together", "conv", "In all", "can change", "MACs"):
+        assert word in text
+    assert "sizes are open" in run("inspect", path).output
+
+
+def test_what_is_pinned_is_told(path: Path) -> None:
+    proto = small_model()
+    proto.graph.node[1].op_type, proto.graph.node[1].domain = "Mystery", "com.example"
+    opset = proto.opset_import.add()
+    opset.domain, opset.version = "com.example", 1
+    path.write_bytes(proto.SerializeToString())
+    found = told("inspect", path)
+    assert found["pinned"]["relu"] == ["nobody knows the operator 'com.example::Mystery'"]
+    assert "nobody knows the operator" in " ".join(run("inspect", path).output.split())
+
+
+def test_explain(path: Path) -> None:
+    possible = run("explain", path, "--set", "conv=-2")
+    assert possible.exit_code == 0
+    refused = run("explain", path, "--set", "head=-1", "--json")
+    assert refused.exit_code == 3
+    found = json.loads(refused.stdout)
+    assert found["possible"] is False
+    assert found["nearest"]["head"] == [5]
+    assert any("what the model returns" in reason for reason in found["reasons"])
+
+
+def test_plan_and_apply(path: Path, tmp_path: Path) -> None:
+    plan, out = tmp_path / "plan.json", tmp_path / "out.onnx"
+    found = told("plan", path, *SHAPE, "--macs", 0.6, "--multiple", 2, "-o", plan)
+    assert found["after"]["macs"] <= 0.6 * found["before"]["macs"]
+    assert found["gap"] <= 1e-3
+    assert found["output"] == str(plan)
+    before = path.read_bytes()
+    result = run("apply", path, plan, "-o", out)
+    assert result.exit_code == 0, result.output
+    assert path.read_bytes() == before
+    sizes = {name: sizes[1] for name, sizes in found["sizes"].items()}
+    model = load(out)
+    assert {name: model[name].nout for name in sizes} == sizes
+    other = run("apply", out, plan, "-o", tmp_path / "never.onnx")
+    assert other.exit_code == 1
+    assert "made for another model" in other.stderr
+    assert not (tmp_path / "never.onnx").exists()
+
+
+def test_shrink_does_both(path: Path, tmp_path: Path) -> None:
+    found = told("shrink", path, "--params", 0.7, "--keep", "lstm", "-o", tmp_path / "out.onnx")
+    model = load(tmp_path / "out.onnx")
+    assert model["lstm"].nout == 6
+    assert found["after"]["parameters"] <= 0.7 * found["before"]["parameters"]
+    text = run("shrink", path, "--set", "c*v=-2", "-o", tmp_path / "out.onnx").output
+    assert "Sizes that change" in text
+    assert "Written to" in text
+
+
+def test_frozen_layers_stay(path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    told("shrink", path, "--params", 0.8, "--freeze", "deep", "-o", out)
+    before, after = load(path), load(out)
+    assert np.array_equal(before.arrays["w2"], after.arrays["w2"])
+
+
+def test_samples_decide_what_is_worth_keeping(path: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    data = tmp_path / "samples.npz"
+    np.savez(data, x=rng.normal(size=(4, 3, 10)).astype(np.float32), flag=np.array(True))
+    plain = told("plan", path, "--set", "conv=-4")
+    seen = told("plan", path, "--set", "conv=-4", "--data", data)
+    assert plain["sizes"] == seen["sizes"]
+    assert plain["objective"] != seen["objective"]
+    assert "needs samples" in run("plan", path, "--set", "conv=-4", "--utility", "activation").stderr
+
+
+def test_compare(path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    told("shrink", path, "--set", "conv=-4", "-o", out)
+    found = told("compare", path, out, *SHAPE, "--repeats", 3)
+    assert found["parameters"][1] < found["parameters"][0]
+    assert found["macs"][1] < found["macs"][0]
+    assert found["bytes"] == [path.stat().st_size, out.stat().st_size]
+    assert found["distance"] > 0
+    assert told("compare", path, path, "--repeats", 1)["distance"] == 0
+    assert "distance of outputs" in run("compare", path, out, "--repeats", 1).output
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "text"),
+    [
+        pytest.param(("plan", "--set", "conf=-1"), 2, "did you mean 'conv'", id="a name that nobody has"),
+        pytest.param(("plan", "--set", "conv"), 2, "a vertex and a number", id="no number"),
+        pytest.param(("plan",), 2, "say what is wanted", id="no wish"),
+        pytest.param(("plan", "--macs", 0), 2, "a fraction of what there is now", id="nothing may stay"),
+        pytest.param(("plan", "--params", 0.0001), 3, "params", id="too little"),
+        pytest.param(("plan", "--macs", 0.5), 2, "--input-shape", id="open sizes"),
+        pytest.param(("plan", "--macs", 0.5, "--input-shape", "x=2"), 1, "has the shape", id="another rank"),
+        pytest.param(("plan", "--input-shape", "x=axb"), 2, "a name and sizes", id="no sizes"),
+        pytest.param(("explain",), 2, "say what should change", id="nothing to explain"),
+    ],
+)
+def test_what_is_wrong_is_told(path: Path, words: tuple[object, ...], status: int, text: str) -> None:
+    command, *rest = words
+    result = run(command, path, *rest)
+    assert result.exit_code == status, result.output
+    assert text in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output
+
+
+def test_a_file_that_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"nothing")
+    result = run("inspect", tmp_path / "model.onnx")
+    assert result.exit_code == 1
+    assert "no ONNX model" in result.stderr
+    assert run("inspect", tmp_path / "missing.onnx").exit_code == 2
+
+
+def test_nothing_is_written_if_it_computes_something_else(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("solver_nas.onnx.runtime.distance", lambda *_: float("inf"))
+    out = tmp_path / "out.onnx"
+    result = run("shrink", path, "--set", "conv=-4", "-o", out)
+    assert result.exit_code == 4
+    assert not out.exists()
