@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from solver_nas.cli import compare, demo, explain, inspect, plan, solve
+from solver_nas.cli import compare, demo, draw, explain, inspect, plan, solve
 from solver_nas.cli.console import epilog
 
 main = typer.Typer(
@@ -27,4 +27,5 @@ main.command(epilog=epilog(*plan.PLAN_EXAMPLES))(plan.plan)
 main.command(epilog=epilog(*plan.APPLY_EXAMPLES))(plan.apply)
 main.command(epilog=epilog(*plan.SHRINK_EXAMPLES))(plan.shrink)
 main.command(epilog=epilog(*compare.EXAMPLES))(compare.compare)
+main.command(epilog=epilog(*draw.EXAMPLES))(draw.draw)
 main.command(epilog=epilog(*solve.EXAMPLES))(solve.solve)

@@ -12,6 +12,6 @@ except ImportError as error:
 
 from solver_nas.onnx.calibrate import calibrate
 from solver_nas.onnx.model import OnnxModel, load
-from solver_nas.onnx.operator import operators
+from solver_nas.onnx.operator import Op, operator, operators
 
-__all__ = ["OnnxModel", "calibrate", "load", "operators"]
+__all__ = ["OnnxModel", "Op", "calibrate", "load", "operator", "operators"]

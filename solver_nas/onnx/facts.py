@@ -20,6 +20,7 @@ from onnx import ModelProto, NodeProto, TensorProto, TypeProto, defs, helper, nu
 from solver_nas.errors import StoreError
 from solver_nas.onnx import tensors
 from solver_nas.onnx.flatten import Program, Step
+from solver_nas.onnx.operator import operators
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -414,7 +415,7 @@ def _infer(
     node, schema = step.node, schema_of(step.operator, opset_of(context, step.operator))
     assert node is not None, "what enters a body is dealt with elsewhere"
     if schema is None:
-        return {name: _read(context.declared[name]) for name in node.output if name in context.declared}
+        return _unknown(context, step, given, trial)
     if step.operator in _INFERRED_AS:
         operator, inputs = _INFERRED_AS[step.operator]
         node = helper.make_node(operator, node.input[:inputs], node.output)
@@ -441,6 +442,20 @@ def _infer(
             f"node {step.name!r} ({step.operator}) cannot take inputs of shapes {shapes}: {error}"
         ) from error
     return {name: _read(kind) for name, kind in found.items()}
+
+
+def _unknown(
+    context: Context, step: Step, given: Sequence[Fact | None], trial: int
+) -> dict[str, tuple[int, Shape | None]]:
+    """What the outputs of an operator are that ONNX does not know: what its rule says, or what the model declares."""
+    assert step.node is not None, "what enters a body is dealt with elsewhere"
+    known = operators().get(step.operator)
+    if known is None or known.shape is None or not given or given[0] is None:
+        return {name: _read(context.declared[name]) for name in step.node.output if name in context.declared}
+    shapes = [None if fact is None else fact.at(trial).shape for fact in given]
+    if any(fact is not None and shape is None for fact, shape in zip(given, shapes, strict=True)):
+        return {}
+    return {step.node.output[0]: (given[0].dtype, tuple(known.shape(*shapes)))}
 
 
 def _read(kind: TypeProto) -> tuple[int, Shape | None]:

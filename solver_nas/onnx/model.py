@@ -166,6 +166,11 @@ class OnnxModel(Editable):
         return self._read.structure
 
     @property
+    def read_as(self) -> tuple[Origin, Structure]:
+        """The model as it was read, or as the last edit of its structure has left it, and its structure."""
+        return self._origin, self._structure
+
+    @property
     def structure(self) -> Structure:
         """What was read: values, facts, steps."""
         return self._structure

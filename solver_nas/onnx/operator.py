@@ -278,6 +278,7 @@ class Reading(NamedTuple):
 
 Flow = Callable[[Op], Tensor]
 Preparing = Callable[[Reading], Mapping[str, object]]
+Shaping = Callable[..., "Shape"]
 Rewriting = Callable[["Vertex", "Resized"], Mapping[str, object]]
 
 
@@ -291,6 +292,7 @@ class Operator:
         values: which inputs are read as numbers.
         exact: whether dropping neurons equals setting them to zero.
         prepare: what its rule has to know beyond attributes and numbers.
+        shape: the output's shape, for an operator that ONNX does not know.
     """
 
     name: str
@@ -298,6 +300,7 @@ class Operator:
     values: frozenset[int]
     exact: bool
     prepare: Preparing | None
+    shape: Shaping | None
 
 
 _OPERATORS: dict[str, Operator] = {}
@@ -314,6 +317,7 @@ def operator(
     values: Sequence[int] = (),
     rewrite: Rewriting | None = None,
     prepare: Preparing | None = None,
+    shape: Shaping | None = None,
     exact: bool = True,
     buffers: Sequence[str] = (),
     takes: Takes = Takes.FIXED,
@@ -328,6 +332,8 @@ def operator(
             new `slots` for inputs that are read as numbers. Output shapes follow by themselves.
         prepare: what the rule has to know that only the sizes at the beginning say; it becomes attributes of the
             vertex. It may raise `UnsupportedError`.
+        shape: for an operator that ONNX does not know: called with the shapes of the inputs (`None` for one that is
+            left out), returns that of the output. Its type is that of the first input.
         exact: whether dropping neurons equals setting them to zero; not so where they are normalised together.
         buffers: inputs, by their names in the operator's definition, that are not learned.
         takes: whether edges to it can be added and removed.
@@ -339,7 +345,7 @@ def operator(
     def register(flow: Flow) -> Flow:
         for name in names:
             rule(PREFIX + name, rewrite=_rewriting(rewrite), exact=exact, buffers=buffers, takes=takes)(_guarded(flow))
-            _OPERATORS[name] = Operator(name, note, frozenset(values), exact, prepare)
+            _OPERATORS[name] = Operator(name, note, frozenset(values), exact, prepare, shape)
         return flow
 
     return register

@@ -67,7 +67,14 @@ def elementwise(scope: Scope, *operands: Operand, why: str = "element-wise: equa
     rank = max(len(operand.shape) for operand in operands)
     letters = tuple(f"axis {axis - rank}" for axis in range(rank))
     terms = [letters[rank - len(operand.shape) :] for operand in operands]
-    return _join(scope, operands, terms, letters, fixed=frozenset(), sizes={}, why=why, repeats=None)
+    result = _join(scope, operands, terms, letters, fixed=frozenset(), sizes={}, why=why, repeats=None)
+    for operand in operands:
+        for block in operand.blocks if isinstance(operand, Tensor) else ():
+            axes = tuple(axis + rank - len(operand.shape) for axis in block.axes)
+            mate = result.block_of(axes[-1])
+            if mate is not None and mate.axes == axes and mate.neurons.shape == block.neurons.shape:
+                scope.tape.accompany(mate.neurons, block.neurons)
+    return result
 
 
 def _letters(term: str, rank: int) -> tuple[str, ...]:

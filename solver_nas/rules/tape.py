@@ -74,6 +74,7 @@ class Tape:
         self._replay, self._memory = replay, memory
         self._count = first if replay is None else replay.count
         self._silent: list[IntArray] = []
+        self._company: list[tuple[IntArray, IntArray]] = []
         self.sources: dict[SourceKey, Neurons] = {}
         self.choices: dict[SourceKey, int] = {}
         self._ties: list[Tie] = []
@@ -152,6 +153,11 @@ class Tape:
         """New neurons among these start without any effect: they will be multiplied with other new ones."""
         self._silent.append(array["label"].reshape(-1))
 
+    def accompany(self, left: Neurons, right: Neurons) -> None:
+        """These are combined position by position: where one of them has to start without effect, so has the other."""
+        if left is not right:
+            self._company.append((left["label"].reshape(-1), right["label"].reshape(-1)))
+
     def balance(self, left: Neurons, right: Neurons, reason: Reason) -> None:
         """These two axes have to become equally long; which neurons are left on each is free."""
         self._balances.append(Balance(left["label"].reshape(-1), right["label"].reshape(-1), reason))
@@ -164,6 +170,21 @@ class Tape:
         """These are all alike: they follow what they meet, and if they meet nothing, they are kept."""
         labels = array["label"].reshape(-1)
         self._idle.append(Tie(labels, np.full_like(labels, FIXED), reason))
+
+    def _without_effect(self) -> IntArray:
+        """Labels whose new neurons start at zero, with those that are added to them."""
+        silent = np.unique(np.concatenate([np.zeros(0, np.int64), *self._silent]))
+        if not len(silent) or not self._company:
+            return silent
+        left, right = (np.concatenate(side) for side in zip(*self._company, strict=True))
+        # What is fixed is no bridge between others.
+        apart = (left != FIXED) & (right != FIXED)
+        pairs = (left[apart], right[apart])
+        matrix = coo_array((np.ones(len(pairs[0]), bool), pairs), shape=(self._count, self._count))
+        classes, class_of = connected_components(matrix, directed=False)
+        found = np.zeros(classes, bool)
+        found[class_of[silent]] = True
+        return np.flatnonzero(found[class_of])
 
     def is_idle(self, array: Neurons) -> bool:
         """Whether these are all among those that are all alike."""
@@ -265,7 +286,7 @@ class Tape:
             tuple(self._products),
             tuple(self._encounters),
             tuple(dict.fromkeys(self._pinned)),
-            np.unique(np.concatenate([np.zeros(0, np.int64), *self._silent])),
+            self._without_effect(),
             tuple(self._balances),
             tuple(self._farewells),
             tuple(self._works),

@@ -131,6 +131,16 @@ def test_compare(path: Path, tmp_path: Path) -> None:
     assert "distance of outputs" in run("compare", path, out, "--repeats", 1).output
 
 
+def test_draw(path: Path, tmp_path: Path) -> None:
+    plan, picture = tmp_path / "plan.json", tmp_path / "model.svg"
+    told("plan", path, "--set", "conv=-2", "-o", plan)
+    assert told("draw", path, "--plan", plan, "-o", picture)["output"] == str(picture)
+    text = picture.read_text(encoding="utf-8")
+    assert "conv" in text
+    assert "8 → 6" in text
+    assert run("draw", path, "-o", tmp_path / "model.gif").exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("words", "status", "text"),
     [

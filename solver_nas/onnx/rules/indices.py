@@ -8,6 +8,7 @@ import numpy as np
 
 from solver_nas.labels import Block, Tensor
 from solver_nas.onnx.operator import operator, values
+from solver_nas.onnx.rules.layouts import squeezed
 from solver_nas.rules.primitives import concat, take, whole
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def _repositioned(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
     slots = cast("Sequence[Slot | None]", vertex.attributes["slots"])
     onnx = cast("Mapping[str, object]", vertex.attributes["onnx"])
     index = slots[1].value if slots[1] is not None else None
-    if index is None or len(index.shape) != 1 or not resized.before:
+    if index is None or len(index.shape) > 1 or not resized.before:
         return {}
     tensor = resized.before[0]
     axis = int(str(onnx.get("axis", 0))) % len(tensor.shape)
@@ -50,10 +51,13 @@ def _gather(op: Op) -> Tensor:
     index, block = op.value(1), x.block_of(axis)
     if index is None:
         _told(op, 1, "positions are taken from here")
-    known = index is not None and len(index.shape) == 1 and None not in index.elements
-    if block is not None and block.axes[0] == axis and known and index is not None and op.edge(0) is not None:
+    if index is None or len(index.shape) > 1 or None in index.elements or op.edge(0) is None:
+        block = None
+    if block is not None and block.axes[0] == axis and index is not None:
         size = x.shape[axis] or 0
-        return take(op.scope, x, axis, np.array([int(cast("int", place)) % size for place in index.elements], np.int64))
+        places = np.array([int(cast("int", place)) % size for place in index.elements], np.int64)
+        x = take(op.scope, x, axis, places)
+        return x if index.shape else squeezed(op, x, [axis])
     x = whole(op.scope, x, [axis], "positions of this axis are picked")
     shift = len(op.shape) - rank
     blocks = tuple(

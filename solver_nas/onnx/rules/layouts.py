@@ -115,7 +115,11 @@ def _squeezed(reading: Reading) -> Mapping[str, object]:
 
 @operator("Squeeze", note="axes of size 1 go", values=(1,), prepare=_squeezed)
 def _squeeze(op: Op) -> Tensor:
-    x, gone = op.tensor(0), cast("tuple[int, ...]", op.extra("axes"))
+    return squeezed(op, op.tensor(0), cast("tuple[int, ...]", op.extra("axes")))
+
+
+def squeezed(op: Op, x: Tensor, gone: Sequence[int]) -> Tensor:
+    """The same neurons without some axes of size 1."""
     op.scope.speak(x)
     why = op.scope.reason("this axis of size 1 goes")
     blocks = []
