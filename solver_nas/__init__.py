@@ -9,6 +9,7 @@ from solver_nas.nn.arithmetic import concat
 from solver_nas.nn.custom import absorb, immutable, invariant, stack
 from solver_nas.nn.network import Network
 from solver_nas.normalise import normalised
+from solver_nas.plan_file import load_plan, save_plan
 from solver_nas.queries import Spread, affected_by
 from solver_nas.requests import relaxed
 from solver_nas.structure import (
@@ -48,6 +49,7 @@ __all__ = [
     "insert",
     "invariant",
     "limits",
+    "load_plan",
     "measure_latency",
     "normalised",
     "plan_change",
@@ -55,6 +57,7 @@ __all__ = [
     "remove",
     "remove_edge",
     "replace",
+    "save_plan",
     "shrink",
     "stack",
     "strategies",

@@ -52,6 +52,16 @@ def test_every_kind_of_layer_is_in_the_table() -> None:
     assert {kind for kind in own if f"`{kind}`" not in text} == set()
 
 
+def test_the_table_of_onnx_operators_is_that_of_the_registry() -> None:
+    from solver_nas.onnx import operators
+
+    text = (ROOT / "docs" / "onnx-operators.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \| (yes|no) \|$", text, re.MULTILINE)
+    # Those with a lower case letter in front are no operators but what enters the bodies of loops.
+    known = {name: one for name, one in operators().items() if name[0].isupper()}
+    assert rows == [(name, one.note, "yes" if one.exact else "no") for name, one in known.items()]
+
+
 @pytest.mark.parametrize("name", ["flow", "structure", "trade_off"])
 def test_the_figures_can_be_drawn(name: str, tmp_path: Path) -> None:
     script = runpy.run_path(str(ROOT / "docs" / "examples" / f"figure_{name}.py"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, cast
 
-from onnx import GraphProto, ModelProto, NodeProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from solver_nas.errors import VerificationError
 from solver_nas.onnx import tensors
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from solver_nas.graph import Graph, Port, Vertex
     from solver_nas.onnx.operator import Slot
     from solver_nas.onnx.structure import Structure
+
+
+NO_INPUTS = 4  # the version of the format since which initializers need not be inputs as well
 
 
 def same_wiring(structure: Structure, graph: Graph) -> bool:
@@ -163,13 +166,11 @@ class _Rewiring:
                 inputs.append(self._name(vertex.inputs[slot.edge]))
             elif slot.role is not None:
                 key = vertex.parameters[slot.role].key
-                self._made.graph.initializer.append(tensors.write(self._arrays[key], key))
-                inputs.append(key)
+                inputs.append(self._initializer(tensors.write(self._arrays[key], key)))
             else:
                 assert slot.value is not None, "an input is an edge, a parameter or numbers"
                 name = f"{_value(vertex)}.{place}"
-                self._made.graph.initializer.append(tensors.write(slot.value.array, name))
-                inputs.append(name)
+                inputs.append(self._initializer(tensors.write(slot.value.array, name)))
         operator = str(vertex.attributes["operator"])
         domain, _, kind = operator.rpartition("::")
         onnx = cast("Mapping[str, object]", vertex.attributes["onnx"])
@@ -179,6 +180,13 @@ class _Rewiring:
         )
         _fit_operator(node)
         self._made.graph.node.append(node)
+
+    def _initializer(self, tensor: TensorProto) -> str:
+        graph = self._made.graph
+        graph.initializer.append(tensor)
+        if self._made.ir_version < NO_INPUTS:
+            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+        return tensor.name
 
     def _remove(self, gone: Sequence[Vertex]) -> None:
         nodes = {id(step.node): step.node for vertex in gone if (step := self._maker.get(_value(vertex))) is not None}

@@ -20,7 +20,7 @@ from solver_nas.onnx import tensors
 from solver_nas.onnx.facts import TRIALS, Facts, Source, context_of
 from solver_nas.onnx.flatten import Program, Step, bodies, flatten
 from solver_nas.onnx.operator import CONSTANT, OPAQUE
-from solver_nas.onnx.rewiring import rewire, same_wiring
+from solver_nas.onnx.rewiring import NO_INPUTS, rewire, same_wiring
 from solver_nas.onnx.structure import constant_fact
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Numbers = tuple[int | float | bool | None, ...]
 
-_NO_INPUTS = 4  # the version of the format since which initializers need not be inputs as well
 _WHERE = 9  # the version of the standard since which there is an operator Where
 
 
@@ -395,7 +394,7 @@ class _Writer:
 
     def _add_constants(self) -> None:
         graph = self._made.graph
-        if self._made.ir_version >= _NO_INPUTS:
+        if self._made.ir_version >= NO_INPUTS:
             graph.initializer.extend(tensors.write(array, name) for name, array in self._constants)
             return
         nodes = [
