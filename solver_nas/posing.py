@@ -264,7 +264,8 @@ class _Poser:
                 inside = local[self.class_of[labels]]
                 alone[inside[inside >= 0]] = True
         fine = part.copy()
-        fine[alone] = len(part) + np.arange(int(alone.sum()))
+        # Behind all numbers that are taken: one that is used twice would put a row and a cell into one bucket.
+        fine[alone] = part.max(initial=0) + 1 + np.arange(int(alone.sum()))
         return renumbered(fine)
 
     def _slots(self, part: IntArray, joints: Sequence[Joint], local: IntArray) -> tuple[IntArray, IntArray]:

@@ -410,7 +410,7 @@ def _output(scope: Scope) -> Tensor:
     (x,) = scope.inputs
     if scope.attribute("free", bool):
         return same(scope, x)
-    return scope.pin(x, "what the model returns stays as it is")
+    return scope.pin(x, "what the model returns stays as it is", report=False)
 
 
 def settings(vertex: Vertex, **new: object) -> dict[str, object]:

@@ -101,7 +101,7 @@ def _take_block(scope: Scope, block: Block, axis: int, positions: IntArray, salt
         if salt is not None:
             level = mixed(level, salt.reshape(-1, *[1] * (inner - depth)))
         levels[inner] = level
-    if depth:
+    if depth and len(positions):
         scope.tape.joint(levels[depth - 1], levels[depth], scope.reason("a part of every row: equally many"))
     return Block(block.axes, tuple(levels))
 
