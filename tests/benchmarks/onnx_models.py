@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from solver_nas.frontend import Handle
 
 _GROWN = 3
+_ROWS = 2  # of real data, where the model takes any number
 
 
 class Tried(NamedTuple):
@@ -53,9 +54,11 @@ class Tried(NamedTuple):
 
 
 def opened(real: Real) -> OnnxModel:
-    """The model with a single row of real data to try changes out with."""
-    rows = next(iter(real.batches()))
-    return load(real.proto(), real.input_shapes, inputs=dict(rows))
+    """The model with a few rows of real data to try changes out with."""
+    rows = dict(next(iter(real.batches())))
+    if len({len(array) for array in rows.values() if array.ndim}) == 1 and all(array.ndim for array in rows.values()):
+        rows = {name: array[:_ROWS] for name, array in rows.items()}
+    return load(real.proto(), real.input_shapes, inputs=rows)
 
 
 def distinct(model: OnnxModel) -> Iterator[tuple[Handle, int]]:
