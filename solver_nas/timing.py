@@ -70,7 +70,10 @@ def measure_latency(
         if not is_whole(value) or value < 1:
             raise RequestError(f"{name} is a positive whole number, got {value!r}")
     if not isinstance(model, Network):
-        raise RequestError(f"measure_latency takes a network, got {model!r}")
+        raise RequestError(
+            f"measure_latency times networks of this library's layers, got {model!r}; for other models, time layers of "
+            f"several sizes where they will run, and use a LatencyTable"
+        )
     check_seed(seed)
     labels = shaped(model.graph, model.labels, shapes)
     vertices = [vertex for vertex in model.graph.vertices if vertex.kind != "input"]

@@ -151,7 +151,7 @@ def mutate(net: Network, mutation: Mutation, *, seed: int) -> Report:
     if not isinstance(mutation, Mutation):
         raise RequestError(f"expected a mutation such as Widen(), got {mutation!r}")
     if not isinstance(net, Network):
-        raise RequestError(f"expected a network, got {net!r}")
+        raise RequestError(f"random edits work on networks of this library's layers, got {net!r}")
     check_seed(seed)
     rng = np.random.default_rng(seed)
     with net.transaction():

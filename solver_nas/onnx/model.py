@@ -136,8 +136,9 @@ class OnnxModel(Editable):
         super().__init__(state, np.float32, history)
         self.trial_inputs: dict[str, Array] | None = None
         self._proto: ModelProto | None = None
-        # What was approved last: the graph, and the model that it became.
-        self._approved: tuple[Graph, ModelProto] | None = None
+        # What was approved last: the graph, the parameters, and the model that they became.
+        self._approved: tuple[Graph, Mapping[str, Array], ModelProto] | None = None
+        self._session: runtime.Session | None = None
 
     def learn_labels(self, labels: Labels) -> None:
         """Take labels that were found while the model was read."""
@@ -150,7 +151,7 @@ class OnnxModel(Editable):
 
     def _forget(self) -> None:
         super()._forget()
-        self._proto = None
+        self._proto = self._session = None
 
     @property
     def _read(self) -> Read:
@@ -185,8 +186,12 @@ class OnnxModel(Editable):
         return made
 
     def _written(self) -> ModelProto:
-        if self._proto is None and self._approved is not None and self._approved[0] is self.graph:
-            self._proto = self._approved[1]
+        if self._proto is None and self._approved is not None:
+            graph, arrays, changed = self._approved
+            # The very same values, and not only equal ones: comparing these would take as long as writing.
+            same = graph is self.graph and arrays.keys() == self.arrays.keys()
+            if same and all(array is self.arrays[key] for key, array in arrays.items()):
+                self._proto = changed
         if self._proto is None:
             self._proto = written(self._origin, self._structure, self.graph, self.arrays)
         return self._proto
@@ -219,7 +224,18 @@ class OnnxModel(Editable):
         given = {name: np.asarray(array) for name, array in {**(inputs or {}), **named}.items()}
         if set(given) != set(self._structure.inputs):
             raise RequestError(f"the model takes the inputs {sorted(self._structure.inputs)}, got {sorted(given)}")
-        return runtime.run(runtime.session(self._written()), given)
+        if self._session is None:
+            self._session = runtime.session(self._written())
+        return runtime.run(self._session, given)
+
+    def __copy__(self) -> OnnxModel:
+        """A model in the same state; what happens to one does not reach the other."""
+        return self.fork()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> OnnxModel:
+        """The same: states are values, and arrays are read-only."""
+        memo[id(self)] = twin = self.fork()
+        return twin
 
     # -- what planning asks for ------------------------------------------------------------------
 
@@ -237,7 +253,7 @@ class OnnxModel(Editable):
                 f"the changed model differs from the original without the neurons that go by {found.difference:.2g} of "
                 f"the largest output, {found.allowed:.2g} are allowed for rounding; nothing was changed"
             )
-        self._approved = (blueprint.after, changed)
+        self._approved = (blueprint.after, dict(arrays), changed)
 
     def comparison(
         self,
@@ -321,7 +337,7 @@ class OnnxModel(Editable):
             raise GraphError(f"a {operator} cannot stand there: {error}") from error
         self.arrays.update(frozen(arrays))
         self._state.fills.update(fills_of(Graph([replace(vertex, inputs=())])))
-        self._labels = self._proto = None
+        self._labels = self._proto = self._session = self._approved = None
         self.graph.add(vertex)
         return self.handle(vertex.name)
 

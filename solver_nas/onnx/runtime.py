@@ -20,18 +20,19 @@ from solver_nas.onnx.source import LARGEST_FILE, size_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import onnxruntime as ort
-
     from solver_nas.onnx.structure import Structure
 
 Array = NDArray[Any]
+
+#: A session of onnxruntime, which ships no types.
+Session = Any
 
 BATCH = 2  # samples that are made up
 _LARGEST = 2**28  # numbers in inputs that are made up
 _TOKENS = 8  # numbers that integers are drawn from where nothing says how many there may be
 
 
-def session(model: ModelProto, *, threads: int = 1, optimise: bool = True) -> ort.InferenceSession:
+def session(model: ModelProto, *, threads: int = 1, optimise: bool = True) -> Session:
     """A session that runs a model on the CPU.
 
     Raises:
@@ -58,7 +59,7 @@ def session(model: ModelProto, *, threads: int = 1, optimise: bool = True) -> or
         raise StoreError(f"onnxruntime cannot run the model: {_first_line(error)}") from error
 
 
-def run(runner: ort.InferenceSession, inputs: Mapping[str, Array]) -> dict[str, Array]:
+def run(runner: Session, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """The outputs of a model, by name.
 
     Raises:
