@@ -19,11 +19,11 @@ from onnx import ModelProto, NodeProto, TensorProto, TypeProto, defs, helper, nu
 
 from solver_nas.errors import StoreError
 from solver_nas.onnx import tensors
-from solver_nas.onnx.flatten import Program, Step
+from solver_nas.onnx.flatten import Step
 from solver_nas.onnx.operator import operators
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from solver_nas.labels import Shape
 
@@ -139,82 +139,6 @@ def context_of(model: ModelProto) -> Context:
     opsets = {"" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in model.opset_import}
     declared = {value.name: value.type for value in [*model.graph.value_info, *model.graph.output]}
     return Context(opsets, model.ir_version, declared)
-
-
-def open_sizes(
-    model: ModelProto, program: Program, given: Mapping[str, Sequence[int | None]]
-) -> dict[str, list[int | str]]:
-    """Every input's shape, with names for sizes that are open.
-
-    Args:
-        model: for the declared shapes.
-        program: for the inputs.
-        given: shapes that the caller wants; `None` in them for sizes that stay open.
-
-    Raises:
-        StoreError: an input without a shape, or a shape that contradicts the model's.
-    """
-    declared = {value.name: value.type for value in model.graph.input}
-    if unknown := set(given) - set(program.inputs):
-        raise StoreError(f"there is no input {min(unknown)!r}; the inputs are {sorted(program.inputs)}")
-    found: dict[str, list[int | str]] = {}
-    for name in program.inputs:
-        kind = declared[name]
-        if not kind.HasField("tensor_type"):
-            raise StoreError(
-                f"input {name!r} is no tensor but a sequence, map or optional value; these are not supported"
-            )
-        wanted = given.get(name)
-        if not kind.tensor_type.HasField("shape"):
-            if wanted is None:
-                raise StoreError(f"input {name!r} has no declared shape; give one: input_shapes={{{name!r}: (...)}}")
-            found[name] = [f"{name}.{axis}" if size is None else int(size) for axis, size in enumerate(wanted)]
-            continue
-        sizes: list[int | str] = [
-            dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else dim.dim_param or f"{name}.{axis}"
-            for axis, dim in enumerate(kind.tensor_type.shape.dim)
-        ]
-        if wanted is not None:
-            if len(wanted) != len(sizes):
-                raise StoreError(f"input {name!r} has the shape {sizes}, got {tuple(wanted)}")
-            for axis, size in enumerate(wanted):
-                declared_size = sizes[axis]
-                if size is not None and isinstance(declared_size, int) and declared_size != size:
-                    raise StoreError(f"input {name!r} has the shape {sizes}, got {tuple(wanted)}")
-                sizes[axis] = declared_size if size is None else int(size)
-        found[name] = sizes
-    return found
-
-
-#: Trial sizes of first axes, which no layer is likely to have.
-_FIRST = ((7, 11), (13, 17), (19, 23))
-BATCHES = frozenset(pair[0] for pair in _FIRST)
-
-
-def trial_sizes(shapes: Mapping[str, Sequence[int | str]]) -> Iterator[tuple[dict[str, int], ...]]:
-    """Sets of numbers for open sizes, to be tried in turn until a model takes them."""
-    first = list(dict.fromkeys(size for shape in shapes.values() for size in shape[:1] if isinstance(size, str)))
-    rest = [size for shape in shapes.values() for size in shape[1:] if isinstance(size, str) and size not in first]
-    rest = list(dict.fromkeys(rest))
-    batches = [
-        {name: _FIRST[place % len(_FIRST)][trial] + 100 * (place // len(_FIRST)) for place, name in enumerate(first)}
-        for trial in range(TRIALS)
-    ]
-    ones = [dict.fromkeys(first, 1) for _ in range(TRIALS)]
-    choices: list[Callable[[int, int], int]] = [
-        # Multiples of 32 fit networks that halve and double; distinct ones cannot be mistaken for each other.
-        lambda place, trial: 32 * (5 + 2 * place + 6 * trial + 2 * trial * place),
-        lambda _, trial: 32 * (7, 12)[trial],
-        lambda place, trial: 16 * (20 + 3 * place + 7 * trial),
-        lambda _, trial: (1, 2)[trial],
-        lambda _, trial: 16000 * (1, 2)[trial],
-    ]
-    for chosen in choices:
-        sizes = [{name: chosen(place, trial) for place, name in enumerate(rest)} for trial in range(TRIALS)]
-        for batch in (batches, ones) if first else (batches,):
-            yield tuple({**batch[trial], **sizes[trial]} for trial in range(TRIALS))
-        if not rest:
-            return
 
 
 class Facts:

@@ -21,7 +21,7 @@ from solver_nas.onnx.facts import TRIALS, Facts, Source, context_of
 from solver_nas.onnx.flatten import Program, Step, bodies, flatten
 from solver_nas.onnx.operator import CONSTANT, OPAQUE
 from solver_nas.onnx.rewiring import NO_INPUTS, rewire, same_wiring
-from solver_nas.onnx.structure import constant_fact
+from solver_nas.onnx.trials import constant_fact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

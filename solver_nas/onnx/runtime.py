@@ -13,9 +13,9 @@ from onnx import ModelProto, helper
 
 from solver_nas.errors import ExtraError, StoreError
 from solver_nas.onnx import store
-from solver_nas.onnx.facts import BATCHES
 from solver_nas.onnx.operator import PREFIX
 from solver_nas.onnx.source import LARGEST_FILE, size_of
+from solver_nas.onnx.trials import BATCHES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

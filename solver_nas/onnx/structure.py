@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnx import ModelProto, TensorProto
 
 from solver_nas.errors import StoreError
 from solver_nas.graph import Graph, Parameter, Port, Vertex
@@ -15,18 +14,13 @@ from solver_nas.onnx import facts as knowledge
 from solver_nas.onnx import rules as _rules  # noqa: F401 - registers them
 from solver_nas.onnx import tensors
 from solver_nas.onnx.facts import (
-    SMALL,
     Context,
     Fact,
     Facts,
-    Seen,
     Source,
-    context_of,
-    open_sizes,
     opset_of,
     schema_of,
     taken_branch,
-    trial_sizes,
 )
 from solver_nas.onnx.flatten import Program, Step, flatten
 from solver_nas.onnx.operator import (
@@ -41,19 +35,15 @@ from solver_nas.onnx.operator import (
     Value,
     operators,
 )
+from solver_nas.onnx.trials import find_facts
+from solver_nas.onnx.views import View, Views
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from solver_nas.labels import Shape
     from solver_nas.onnx.source import Origin
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-#: Operators behind which a constant is still the same array, seen in another way.
-_VIEWS = frozenset({"Identity", "Transpose", "Unsqueeze", "Squeeze", "Reshape", "Flatten"})
-#: Types between which a Cast changes no more than the precision.
-_FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,83 +86,6 @@ def understand(origin: Origin, given: Mapping[str, Sequence[int | None]], *, fre
     return _Builder(program, find_facts(origin.proto, program, given)).build(free=free)
 
 
-def find_facts(model: ModelProto, program: Program, given: Mapping[str, Sequence[int | None]]) -> Facts:
-    """Shapes and numbers of all values, for the first trial sizes that the model takes."""
-    constants = {name: constant_fact(tensor, name) for name, tensor in program.constants.items()}
-    bare = {value.name for value in model.graph.input if not value.type.tensor_type.HasField("shape")}
-    fixed = open_sizes(model, program, given)
-    declared = open_sizes(model, program, {name: shape for name, shape in given.items() if name in bare})
-    if fixed == declared:
-        return _first_that_fits(model, program, constants, declared)[0]
-    _, sized = _first_that_fits(model, program, constants, fixed)
-    try:
-        _, free = _first_that_fits(model, program, constants, declared)
-    except StoreError:
-        # It is only known to work for the sizes that the caller has given.
-        free = sized
-    return _learned(model, program, constants, {name: (*free[name], *sized[name]) for name in sized})
-
-
-def _first_that_fits(
-    model: ModelProto, program: Program, constants: Mapping[str, Fact], shapes: Mapping[str, Sequence[int | str]]
-) -> tuple[Facts, dict[str, tuple[Seen, ...]]]:
-    """The facts for the first trial sizes that the model takes, and these sizes."""
-    first: StoreError | None = None
-    for sizes in trial_sizes(shapes):
-        inputs = {
-            name: tuple(
-                Seen(tuple(trial[size] if isinstance(size, str) else size for size in shape), None) for trial in sizes
-            )
-            for name, shape in shapes.items()
-        }
-        try:
-            return _learned(model, program, constants, inputs), inputs
-        except StoreError as error:
-            first = first or error
-    assert first is not None, "at least one set of sizes was tried"
-    if any(isinstance(size, str) for shape in shapes.values() for size in shape):
-        raise StoreError(
-            f"{first}; some sizes of the inputs are open: say which ones to take with input_shapes"
-        ) from first
-    raise first
-
-
-def _learned(
-    model: ModelProto, program: Program, constants: Mapping[str, Fact], inputs: Mapping[str, tuple[Seen, ...]]
-) -> Facts:
-    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
-    given = {name: Fact(types[name], Source.DATA, seen) for name, seen in inputs.items()}
-    facts = Facts(context_of(model), constants, given)
-    for step in program.steps:
-        facts.learn(step)
-    return facts
-
-
-def constant_fact(tensor: TensorProto, name: str) -> Fact:
-    """What is known about a tensor that the model holds."""
-    shape = tuple(tensor.dims)
-    if any(size < 0 for size in shape) or prod(shape) > tensors.LARGEST:
-        raise StoreError(f"tensor {name!r} has the shape {shape}, which no array can have; the file is damaged")
-    number = None
-    if prod(shape) <= SMALL and tensor.data_type != TensorProto.STRING:
-        number = tensors.read(tensor, name)
-    return Fact(tensor.data_type, Source.CONSTANT, (Seen(shape, number),))
-
-
-class View(NamedTuple):
-    """A constant as a node sees it.
-
-    Args:
-        key: the value that holds the array.
-        order: as in `Slot`.
-        scales: further constants that it is multiplied with, and the axis of the array that they go along.
-    """
-
-    key: str
-    order: tuple[int | None, ...] | None
-    scales: tuple[tuple[str, int], ...] = ()
-
-
 class _Builder:
     def __init__(self, program: Program, facts: Facts) -> None:
         self._program, self._facts = program, facts
@@ -181,7 +94,7 @@ class _Builder:
         self._vertices: dict[str, Vertex] = {}
         self._port: dict[str, str] = {}
         self._arrays: dict[str, Array] = {}
-        self._known_views: dict[str, View] = {}
+        self._views = Views(self._maker, facts)
         self._place = {id(step): place for place, step in enumerate(program.steps)}
 
     def build(self, *, free: bool) -> Structure:
@@ -201,7 +114,7 @@ class _Builder:
             outputs[known] = self._add(known, f"{PREFIX}output", None, (port,), attributes)
         graph = Graph(self._vertices.values(), [Port(name) for name in outputs.values()])
         values = {vertex: value for value, vertex in self._port.items()}
-        return Structure(graph, self._arrays, program, facts, inputs, outputs, values, dict(self._known_views))
+        return Structure(graph, self._arrays, program, facts, inputs, outputs, values, dict(self._views.known))
 
     def _add(
         self,
@@ -329,7 +242,7 @@ class _Builder:
 
     def _constant(self, name: str, fact: Fact) -> str:
         """A vertex for a constant that stands beside other tensors."""
-        view = self._view(name)
+        view = self._views.of(name)
         plain = view.order is None and not view.scales
         attributes = {
             **self._common(None, 0, name, primary=True),
@@ -341,7 +254,7 @@ class _Builder:
 
     def _weight(self, step: Step, position: int, name: str, parameters: dict[str, Parameter]) -> Slot:
         """A constant as a parameter of a vertex."""
-        view = self._view(name)
+        view = self._views.of(name)
         role = role_of(step, position, self._facts.context)
         parameters[role] = self._parameter(view.key)
         scales = []
@@ -386,45 +299,6 @@ class _Builder:
         array = np.array(found[step.node.output[step.outputs.index(key)]])
         array.flags.writeable = False
         return array
-
-    def _view(self, name: str) -> View:
-        """Walk back from a constant to the array that it is a view of."""
-        if name not in self._known_views:
-            self._known_views[name] = self._walk(name)
-        return self._known_views[name]
-
-    def _walk(self, name: str) -> View:
-        step, fact = self._maker.get(name), self._facts[name]
-        rank = len(fact.shape or ())
-        plain = View(name, None)
-        if step is None or step.node is None or fact.source is not Source.CONSTANT or not step.inputs:
-            return plain
-        source = self._facts[step.inputs[0]]
-        if source.shape is None or None in source.shape:
-            return plain
-        if step.operator == "DequantizeLinear" and not step.attributes.get("block_size"):
-            return self._dequantised(step, rank)
-        floating = step.operator == "Cast" and {source.dtype, fact.dtype} <= _FLOATS
-        if step.operator not in _VIEWS and not floating:
-            return plain
-        moved = _moved(step, source.shape, fact.shape or ())
-        if moved is None:
-            return plain
-        inner = self._view(step.inputs[0])
-        before = inner.order if inner.order is not None else tuple(range(len(source.shape)))
-        order = tuple(None if axis is None else before[axis] for axis in moved)
-        same = order == tuple(range(len(self._facts[inner.key].shape or ())))
-        return View(inner.key, None if same else order, inner.scales)
-
-    def _dequantised(self, step: Step, rank: int) -> View:
-        inner = self._view(step.inputs[0])
-        if inner.scales:
-            return View(step.outputs[0], None)
-        axis = int(str(step.attributes.get("axis", 1)))
-        seen = axis % rank if rank else 0
-        place = seen if inner.order is None else inner.order[seen]
-        scales = [(self._view(name).key, place or 0) for name in step.inputs[1:3] if name]
-        return View(inner.key, inner.order, tuple(scales))
 
 
 def _relevant(step: Step, place: int, facts: Facts) -> frozenset[int] | None:
@@ -476,18 +350,3 @@ def role_of(step: Step, position: int, context: Context) -> str:
 
 def _variadic(schema: Any) -> bool:
     return "Variadic" in str(schema.inputs[-1].option)
-
-
-def _moved(step: Step, before: Shape, after: Shape) -> tuple[int | None, ...] | None:
-    """For every axis after a view, which axis it was, `None` for a new one of size 1; `None` for no mere view."""
-    if step.operator in ("Identity", "Cast"):
-        return tuple(range(len(before)))
-    if step.operator == "Transpose":
-        perm = step.attributes.get("perm")
-        return tuple(reversed(range(len(before)))) if perm is None else tuple(int(axis) for axis in perm)  # type: ignore[attr-defined] # a list of integers
-    # What is left adds and takes away axes of size 1.
-    large = [axis for axis, size in enumerate(before) if size != 1]
-    if [before[axis] for axis in large] != [size for size in after if size != 1]:
-        return None
-    places = iter(large)
-    return tuple(None if size == 1 else next(places) for size in after)

@@ -15,7 +15,7 @@ from solver_nas.onnx import load, operators
 from solver_nas.onnx.operator import UnsupportedError
 from solver_nas.onnx.rules.sealed import REASONS
 from solver_nas.rules import rule_of
-from tests.onnx.models import BATCH, BOOL, DELTAS, FLOAT, INT64, TOKENS, Builder, change, image, law, tokens
+from tests.onnx.models import BATCH, BOOL, DELTAS, FLOAT, INT64, TOKENS, Builder, change, held, image, law, tokens
 
 #: What only this package calls an operator: what enters a body.
 OWN = {"carried", "element", "round"}
@@ -156,7 +156,7 @@ def sealed(operator: str) -> ModelProto:
 @pytest.mark.parametrize("operator", SEALED)
 def test_what_is_pinned_says_why(operator: str) -> None:
     model = load(sealed(operator))
-    rules = {reason.vertex: reason.rule for reason in model.labels.pinned}
+    rules = {reason.vertex: reason.rule for reason in held(model)}
     assert "sealed" in rules
     known = (REASONS[operator], "is not known", "depend on data")
     assert any(text in rules["sealed"] for text in known), rules["sealed"]
@@ -258,7 +258,7 @@ def test_groups_of_moved_channels_are_pinned() -> None:
     y = made.node("DeformConv", x, made.weight(9, 12, 1, 1), offsets, offset_group=2, name="mid")
     made.output(made.conv(y, 9, 3, "head"))
     model = load(made.model())
-    assert [reason.vertex for reason in model.labels.pinned] == ["mid"]
+    assert [reason.vertex for reason in held(model)] == ["mid"]
 
 
 def test_linear_attention_is_pinned() -> None:
@@ -269,7 +269,7 @@ def test_linear_attention_is_pinned() -> None:
     )
     made.output(made.linear(y, 12, 3, "head"), [2, TOKENS, 3])
     model = load(made.model())
-    assert model.labels.pinned[0].vertex == "attention"
+    assert held(model)[0].vertex == "attention"
 
 
 def test_triangles_hold_both_of_their_axes() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from solver_nas.onnx import load
-from tests.onnx.models import BATCH, DELTAS, TOKENS, Builder, Middle, image, law, tokens, vector, weight
+from tests.onnx.models import BATCH, DELTAS, TOKENS, Builder, Middle, held, image, law, tokens, vector, weight
 
 # -- Gemm ----------------------------------------------------------------------------------------------
 
@@ -236,8 +236,8 @@ def test_diagonals_are_pinned() -> None:
     y = made.node("Einsum", x, equation="nii->ni", name="diagonal")
     made.output(made.dense(y, 12, 3, "head"))
     model = load(made.model())
-    assert [reason.vertex for reason in model.labels.pinned] == ["diagonal"]
-    assert "twice" in model.labels.pinned[0].rule
+    assert [reason.vertex for reason in held(model)] == ["diagonal"]
+    assert "twice" in held(model)[0].rule
     assert model["first"].nout == 12
     labels = model.tensor("first").neurons["label"]
     assert not model.labels.tensors or len(labels) == 12

@@ -16,6 +16,7 @@ from tests.onnx.models import (
     Builder,
     change,
     close,
+    held,
     inputs,
     kept,
     law,
@@ -343,7 +344,7 @@ def test_a_function_nobody_wrote() -> None:
     strange = made.node("Mystery", y, domain="elsewhere", name="strange")
     made.output(made.linear(strange, 10, 3, "head"), [BATCH, TOKENS, 3])
     model = load(made.model())
-    (reason, *_) = model.labels.pinned
+    (reason, *_) = held(model)
     assert reason.vertex == "strange"
     assert "nobody knows" in reason.rule
     assert not explain(model["second"], 9).possible

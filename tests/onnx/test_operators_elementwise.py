@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto
 
-from tests.onnx.models import DELTAS, FLOAT, Builder, Middle, image, law, tokens, vector, weight
+from tests.onnx.models import DELTAS, FLOAT, Builder, Middle, held, image, law, tokens, vector, weight
 
 FUNCTIONS = (
     *("Abs", "Asinh", "Atan", "Ceil", "Celu", "Cos", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid"),
@@ -292,6 +292,6 @@ def test_the_broadcasting_of_old_is_pinned() -> None:
     from solver_nas.onnx import load
 
     model = load(image(middle, opset=6))
-    (reason,) = model.labels.pinned
+    (reason,) = held(model)
     assert reason.vertex == "old"
     assert "version 7" in reason.rule

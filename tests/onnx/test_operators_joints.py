@@ -15,6 +15,7 @@ from tests.onnx.models import (
     TOKENS,
     Builder,
     Middle,
+    held,
     image,
     kept,
     law,
@@ -237,8 +238,8 @@ def test_slice_with_attributes(delta: int) -> None:
 
 def test_every_second_neuron_is_pinned() -> None:
     model = load(image(cut([0], [FAR], [1], [2]), width=6))
-    assert [reason.vertex for reason in model.labels.pinned] == ["slice"]
-    assert "2th neuron" in model.labels.pinned[0].rule
+    assert [reason.vertex for reason in held(model)] == ["slice"]
+    assert "2th neuron" in held(model)[0].rule
 
 
 # -- Gather --------------------------------------------------------------------------------------------
@@ -399,7 +400,7 @@ def test_reflected_channels_are_pinned() -> None:
         return made.node("Pad", x, made.numbers(0, 1, 0, 0, 0, 1, 0, 0), mode="reflect", name="pad")
 
     model = load(image(middle, width=14))
-    assert [reason.vertex for reason in model.labels.pinned] == ["pad"]
+    assert [reason.vertex for reason in held(model)] == ["pad"]
 
 
 TILES: dict[str, tuple[Middle, int]] = {

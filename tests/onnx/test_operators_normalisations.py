@@ -18,6 +18,7 @@ from tests.onnx.models import (
     Middle,
     by_hand,
     close,
+    held,
     image,
     inputs,
     law,
@@ -321,7 +322,7 @@ def test_statistics_as_outputs_are_pinned() -> None:
     made.output(made.linear(y, 12, 3, "head"))
     made.output(mean, [BATCH, TOKENS, 1])
     model = load(made.model())
-    assert [reason.vertex for reason in model.labels.pinned] == ["norm:1"]
+    assert [reason.vertex for reason in held(model)] == ["norm:1"]
     assert not explain(model["first"], 11).possible
 
 

@@ -19,6 +19,7 @@ from tests.onnx.models import (
     Builder,
     by_hand,
     close,
+    held,
     image,
     inputs,
     law,
@@ -238,8 +239,8 @@ def test_axes_that_are_given() -> None:
     x = made.conv(made.input("x", BATCH, 2, 6, 6), 2, 12, "first")
     made.output(made.node("ReduceSum", x, axes, name="sum", keepdims=1), [BATCH, None, None, None])
     model = load(made.model())
-    assert [reason.vertex for reason in model.labels.pinned] == ["sum"]
-    assert "is not known" in model.labels.pinned[0].rule
+    assert [reason.vertex for reason in held(model)] == ["sum"]
+    assert "is not known" in held(model)[0].rule
 
 
 def test_vectors() -> None:

@@ -14,6 +14,7 @@ from tests.onnx.models import (
     FLOAT,
     Builder,
     Middle,
+    held,
     image,
     law,
     setting,
@@ -203,7 +204,7 @@ def test_positions_of_the_largest_are_pinned() -> None:
         return made.node("MaxUnpool", y, places, kernel_shape=[2, 2], strides=[2, 2], name="unpool")
 
     model = load(image(middle))
-    assert {reason.vertex for reason in model.labels.pinned} == {"pool:1", "unpool"}
+    assert {reason.vertex for reason in held(model)} == {"pool:1", "unpool"}
     assert not explain(model["first"], 11).possible
 
 
@@ -252,8 +253,8 @@ def test_resized_channels_are_pinned() -> None:
         return made.node("Resize", x, "", made.constant([1.0, 2.0, 1.0, 1.0]), name="resize")
 
     model = load(image(middle, width=24))
-    assert [reason.vertex for reason in model.labels.pinned] == ["resize"]
-    assert "channels themselves" in model.labels.pinned[0].rule
+    assert [reason.vertex for reason in held(model)] == ["resize"]
+    assert "channels themselves" in held(model)[0].rule
 
 
 @pytest.mark.parametrize("delta", DELTAS)
@@ -297,7 +298,7 @@ def test_columns_to_images_are_pinned() -> None:
     y = made.node("Col2Im", x, made.numbers(5, 5), made.numbers(1, 5), name="image")
     made.output(y, [1, None, 5, 5])
     model = load(made.model())
-    assert [reason.vertex for reason in model.labels.pinned] == ["image"]
+    assert [reason.vertex for reason in held(model)] == ["image"]
 
 
 def test_types() -> None:
