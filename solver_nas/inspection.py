@@ -157,9 +157,12 @@ def _groups(graph: Graph, labels: Labels, class_of: IntArray) -> dict[str, int]:
 
 
 def _pinned(labels: Labels) -> dict[str, tuple[str, ...]]:
-    found: dict[str, list[str]] = {}
+    found: dict[str, dict[str, None]] = {}
     for reason in labels.pinned:
-        found.setdefault(reason.vertex, []).append(reason.rule)
+        found.setdefault(reason.vertex, {})[reason.rule] = None
+    for tie in labels.ties:
+        if len(tie.left) and (tie.right == FIXED).all() and (tie.left != FIXED).any():
+            found.setdefault(tie.reason.vertex, {})[tie.reason.rule] = None
     return {vertex: tuple(rules) for vertex, rules in found.items()}
 
 

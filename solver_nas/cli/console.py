@@ -6,7 +6,7 @@ import json
 import sys
 from contextlib import contextmanager, nullcontext
 from enum import IntEnum
-from io import TextIOWrapper
+from io import StringIO, TextIOWrapper
 from typing import TYPE_CHECKING
 
 import typer
@@ -28,6 +28,9 @@ _STATUSES = (
     "4    the changed model does not compute what it should; nothing was written",
     "130  interrupted (Ctrl-C)",
 )
+
+
+_WIDE = 500  # characters of a line that nobody has to see at once
 
 
 class ExitStatus(IntEnum):
@@ -62,6 +65,27 @@ def failures_told() -> Iterator[None]:
         raise _told(str(error), _status(error)) from error
 
 
+@contextmanager
+def impossible_told(*, quiet: bool) -> Iterator[None]:
+    """Print an object on standard output about what is impossible, unless nobody asked for objects."""
+    try:
+        yield
+    except ImpossibleError as error:
+        if not quiet:
+            nearest = {name: list(sizes) for name, sizes in error.nearest.items()}
+            show_json(
+                {
+                    "status": "impossible",
+                    "reasons": list(error.reasons),
+                    "nearest": nearest,
+                    "limits": list(error.limits),
+                    "reachable": dict(error.reachable),
+                    "text": str(error),
+                }
+            )
+        raise
+
+
 def _status(error: Exception) -> ExitStatus:
     match error:
         case RequestError():
@@ -83,7 +107,14 @@ def show_table(made: Table) -> None:
     """Print a table; letters that standard output cannot show are written as numbers."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    Console().print(made)
+    console = Console()
+    if console.is_terminal:
+        console.print(made)
+        return
+    # Files and other programs have room for whole lines.
+    text = StringIO()
+    Console(file=text, width=_WIDE).print(made)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines()))
 
 
 def show_json(found: Mapping[str, object]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from solver_nas.cli.console import failures_told, show_json, waiting
-from solver_nas.cli.models import Json, ModelFile, Shapes, opened
+from solver_nas.cli.models import Json, ModelFile, Shapes, opened, writable
 from solver_nas.plan_file import load_plan
 from solver_nas.report.drawing import draw as drawn
 
@@ -42,6 +42,7 @@ def draw(
     are wanted.
     """
     with failures_told():
+        writable(output)
         with waiting("drawing", quiet=as_json):
             opened_model = opened(model, input_shape)
             planned = None if plan is None else load_plan(opened_model, plan)

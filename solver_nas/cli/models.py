@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -157,6 +158,8 @@ def limits_of(
     for option, amount, cost in asked:
         if amount is not None:
             found.append(budget(cost(), amount, option))
+    if macs_at_most is not None or peak_at_most is not None:
+        _check_sizes(model)
     if multiple > 1:
         found.append(multiple_of(multiple))
     if at_least > 1:
@@ -168,14 +171,44 @@ def limits_of(
     return found
 
 
+def _check_sizes(model: OnnxModel) -> None:
+    """Costs need sizes.
+
+    Raises:
+        RequestError: some sizes of inputs are open, with the option that gives them.
+    """
+    if inspected(model.graph, model.labels).macs is not None:
+        return
+    shapes = {name: model.structure.facts[name].sized or () for name in model.structure.inputs}
+    options = [
+        f"--input-shape {name}={'x'.join('?' if size is None else str(size) for size in shape)}"
+        for name, shape in shapes.items()
+        if None in shape
+    ]
+    raise RequestError(
+        "multiplications and activations can only be counted when sizes are known; say numbers instead of ?: "
+        + " ".join(options)
+    )
+
+
+def writable(path: Path | None) -> None:
+    """Find out before all the work whether there is a folder for its result.
+
+    Raises:
+        RequestError: there is none.
+    """
+    if path is not None and not path.absolute().parent.is_dir():
+        raise RequestError(f"there is no folder {str(path.parent)!r} to write {path.name!r} to")
+
+
 def shortened(name: str, longest: int = 41) -> str:
     """A name for a table: what is too long loses its middle.
 
-    >>> shortened("encoder/block_number_one/layer_1/convolution_2", 21)
-    'encoder/…onvolution_2'
+    On a terminal, `"encoder/block_number_one/layer_1/convolution_2"` becomes `"encoder/…onvolution_2"`.
     """
     front = longest * 2 // 5
-    return name if len(name) <= longest else f"{name[:front]}…{name[front + 1 - longest :]}"
+    # Whoever reads a file or another program has room for whole names.
+    return name if len(name) <= longest or not sys.stdout.isatty() else f"{name[:front]}…{name[front + 1 - longest :]}"
 
 
 def totals_after(plan: Plan) -> Mapping[str, int | None]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from solver_nas import api
-from solver_nas.cli.console import failures_told, show_json, show_table, waiting
+from solver_nas.cli.console import failures_told, impossible_told, show_json, show_table, waiting
 from solver_nas.cli.models import (
     Data,
     Json,
@@ -24,6 +24,7 @@ from solver_nas.cli.models import (
     shortened,
     totals_after,
     wishes,
+    writable,
 )
 from solver_nas.cli.options import shared
 from solver_nas.errors import RequestError
@@ -151,7 +152,8 @@ def plan(
     With --set, the named vertices change and what hangs together with them; with limits alone, any of them may lose
     neurons, and none may get new ones.
     """
-    with failures_told():
+    with failures_told(), impossible_told(quiet=not asked.as_json):
+        writable(output)
         model, found, seconds = _planned(asked)
         if output is not None:
             save_plan(found, output)
@@ -165,7 +167,8 @@ def shrink(asked: Asked, *, output: Out, external: External = False) -> None:
     The changed model is checked, run, and compared with the original without the neurons that go, before anything is
     written.
     """
-    with failures_told():
+    with failures_told(), impossible_told(quiet=not asked.as_json):
+        writable(output)
         model, found, seconds = _planned(asked)
         told = _Told(model, found, seconds, asked.as_json)
         _carry_out(model, found, output, seconds, external=external, quiet=asked.as_json)
@@ -190,6 +193,7 @@ def apply(
     written.
     """
     with failures_told():
+        writable(output)
         start = time.perf_counter()
         with waiting("reading", quiet=as_json):
             opened_model = opened(model, input_shape, data)
@@ -219,7 +223,8 @@ def _planned(asked: Asked) -> tuple[OnnxModel, Plan, dict[str, float]]:
             frozen=asked.freeze,
         )
         clock.append(time.perf_counter())
-    if not changes and not limits:
+    wanted = (asked.macs, asked.params, asked.memory, asked.activations)
+    if not changes and all(one is None for one in wanted) and asked.multiple == 1:
         raise RequestError("say what is wanted: --set NAME=-16, or a limit such as --macs 0.5")
     worth = _worth(asked, model)
     clock.append(time.perf_counter())

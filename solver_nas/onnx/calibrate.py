@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 from onnx import ValueInfoProto
 
-from solver_nas.errors import RequestError
 from solver_nas.observe import ActivationStatistics, by_neuron, observed
 from solver_nas.onnx import runtime
 from solver_nas.progress import progress as show_progress
@@ -38,12 +36,10 @@ def calibrate(model: OnnxModel, data: Mapping[str, Array], *, progress: bool | N
         progress: whether to show a bar; by default on a terminal if it takes long.
 
     Raises:
-        RequestError: names that are no inputs.
+        RequestError: other names, types or sizes than the model takes.
         StoreError: onnxruntime cannot run the model with these arrays.
     """
-    given = {name: np.asarray(array) for name, array in data.items()}
-    if set(given) != set(model.structure.inputs):
-        raise RequestError(f"the model takes the inputs {sorted(model.structure.inputs)}, got {sorted(given)}")
+    given = runtime.checked(model.structure, data, rows=True)
     proto = model.proto
     wanted = {name: pairs for name, pairs in worth_watching(model).items() if _local(model, proto, name)}
     names = {name: _local(model, proto, name) for name in wanted}

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
+from solver_nas.costs import parameters
 from solver_nas.editable import Editable
-from solver_nas.errors import GraphError, RequestError, RuleError, SolverNasError, StoreError, VerificationError
+from solver_nas.errors import GraphError, RuleError, SolverNasError, StoreError, VerificationError
 from solver_nas.frontend import Handle as HandleClass
 from solver_nas.graph import Graph, Port
 from solver_nas.onnx import runtime, store, verify
@@ -74,6 +75,7 @@ def load(
         history: how many changes `undo` can take back.
 
     Raises:
+        RequestError: shapes or inputs that the model does not take.
         StoreError: this is no ONNX model, or a damaged one, or it wants to read files outside its folder; or no
             sizes were found for what it leaves open.
         OSError: there is no such file.
@@ -90,7 +92,7 @@ def load(
         Read(origin, structure, given, free_outputs),
     )
     model = OnnxModel(state, history)
-    model.trial_inputs = None if inputs is None else dict(inputs)
+    model.trial_inputs = None if inputs is None else runtime.checked(structure, inputs)
     model.learn_labels(labels)
     return model
 
@@ -216,14 +218,15 @@ class OnnxModel(Editable):
 
         Args:
             inputs: arrays by the names of inputs.
-            named: the same, as keywords.
+            named: the same, as keywords instead.
 
         Returns:
             Arrays by the names of outputs.
+
+        Raises:
+            RequestError: other names, types or sizes than the model takes.
         """
-        given = {name: np.asarray(array) for name, array in {**(inputs or {}), **named}.items()}
-        if set(given) != set(self._structure.inputs):
-            raise RequestError(f"the model takes the inputs {sorted(self._structure.inputs)}, got {sorted(given)}")
+        given = runtime.checked(self._structure, named if inputs is None else inputs)
         if self._session is None:
             self._session = runtime.session(self._written())
         return runtime.run(self._session, given)
@@ -408,7 +411,7 @@ class OnnxModel(Editable):
 
     def __repr__(self) -> str:
         """How many vertices and parameters."""
-        total = sum(array.size for array in self.arrays.values())
+        total = sum(self.arrays[key].size for key, _, _ in parameters(self.graph, self.labels))
         return f"<OnnxModel: {len(self)} vertices, {total:,} parameters>"
 
 

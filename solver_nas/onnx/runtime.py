@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, helper
 
-from solver_nas.errors import ExtraError, StoreError
+from solver_nas.errors import ExtraError, RequestError, StoreError
 from solver_nas.onnx import store
 from solver_nas.onnx.operator import PREFIX
 from solver_nas.onnx.source import LARGEST_FILE, size_of
 from solver_nas.onnx.trials import BATCHES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from solver_nas.onnx.structure import Structure
 
@@ -76,6 +77,40 @@ def run(runner: Session, inputs: Mapping[str, Array]) -> dict[str, Array]:
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def checked(structure: Structure, inputs: object, *, rows: bool = False) -> dict[str, Array]:
+    """Arrays by the names of inputs, of the types and sizes that the model takes.
+
+    Args:
+        structure: of the model.
+        inputs: what the caller has given.
+        rows: whether there may be any number of samples, also where the model takes a certain one at a time.
+
+    Raises:
+        RequestError: something else.
+    """
+    if not isinstance(inputs, Mapping):
+        name = next(iter(structure.inputs), "input")
+        raise RequestError(
+            f"give arrays by the names of inputs, such as {{{name!r}: ...}}, got {type(inputs).__name__}"
+        )
+    found = {str(name): np.asarray(array) for name, array in inputs.items()}
+    if set(found) != set(structure.inputs):
+        raise RequestError(f"the model takes the inputs {sorted(structure.inputs)}, got {sorted(found)}")
+    for name, array in found.items():
+        fact = structure.facts[name]
+        shape, dtype = fact.declared, np.dtype(helper.tensor_dtype_to_np_dtype(fact.dtype))
+        fits = len(shape) == array.ndim and all(
+            want in (None, size) or (rows and axis == 0)
+            for axis, (want, size) in enumerate(zip(shape, array.shape, strict=True))
+        )
+        if not fits or array.dtype != dtype:
+            told = " x ".join("?" if size is None else str(size) for size in shape) or "a single number"
+            raise RequestError(
+                f"input {name!r} takes {dtype} of shape {told}, got {array.dtype} of shape {array.shape}"
+            )
+    return found
 
 
 def made_up(

@@ -33,6 +33,8 @@ def write(model: ModelProto, path: Path, *, external: bool | None = None) -> Non
         OSError: it cannot be written.
     """
     path = Path(os.path.realpath(path))
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {str(path.parent)!r} to write {path.name!r} to")
     mark = secrets.token_hex(8)
     made = path.with_name(f".{path.name}.{mark}")
     beside = path.with_name(f"{path.name}.data")

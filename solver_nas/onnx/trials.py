@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from onnx import ModelProto, TensorProto
 
-from solver_nas.errors import StoreError
+from solver_nas.errors import RequestError, StoreError
 from solver_nas.onnx import tensors
 from solver_nas.onnx.facts import SMALL, TRIALS, Fact, Facts, Seen, Source, context_of
 
@@ -28,11 +28,12 @@ def open_sizes(
         given: shapes that the caller wants; `None` in them for sizes that stay open.
 
     Raises:
-        StoreError: an input without a shape, or a shape that contradicts the model's.
+        RequestError: an unknown input, or a shape that contradicts the model's.
+        StoreError: an input without a shape.
     """
     declared = {value.name: value.type for value in model.graph.input}
     if unknown := set(given) - set(program.inputs):
-        raise StoreError(f"there is no input {min(unknown)!r}; the inputs are {sorted(program.inputs)}")
+        raise RequestError(f"there is no input {min(unknown)!r}; the inputs are {sorted(program.inputs)}")
     found: dict[str, list[int | str]] = {}
     for name in program.inputs:
         kind = declared[name]
@@ -52,11 +53,11 @@ def open_sizes(
         ]
         if wanted is not None:
             if len(wanted) != len(sizes):
-                raise StoreError(f"input {name!r} has the shape {sizes}, got {tuple(wanted)}")
+                raise RequestError(f"input {name!r} has the shape {sizes}, got {tuple(wanted)}")
             for axis, size in enumerate(wanted):
                 declared_size = sizes[axis]
                 if size is not None and isinstance(declared_size, int) and declared_size != size:
-                    raise StoreError(f"input {name!r} has the shape {sizes}, got {tuple(wanted)}")
+                    raise RequestError(f"input {name!r} has the shape {sizes}, got {tuple(wanted)}")
                 sizes[axis] = declared_size if size is None else int(size)
         found[name] = sizes
     return found

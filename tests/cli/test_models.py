@@ -131,6 +131,26 @@ def test_compare(path: Path, tmp_path: Path) -> None:
     assert "distance of outputs" in run("compare", path, out, "--repeats", 1).output
 
 
+def test_what_is_impossible_is_an_object_too(path: Path) -> None:
+    result = run("plan", path, "--params", 0.0001, "--json")
+    assert result.exit_code == 3
+    found = json.loads(result.stdout)
+    assert found["status"] == "impossible"
+    (limit,) = found["limits"]
+    assert limit.startswith("params <= 0.0001 * now")
+    assert found["reachable"][limit] > 0
+
+
+def test_names_are_whole_where_nobody_looks(path: Path) -> None:
+    proto = small_model()
+    long = "a/very/long/name/of/a/node/that/no/table/on/a/terminal/has/any/room/for/conv"
+    proto.graph.node[0].name = long
+    path.write_bytes(proto.SerializeToString())
+    lines = run("inspect", path, "--all").output.splitlines()
+    assert any(long in line for line in lines)
+    assert [line for line in lines if line != line.rstrip()] == []
+
+
 def test_draw(path: Path, tmp_path: Path) -> None:
     plan, picture = tmp_path / "plan.json", tmp_path / "model.svg"
     told("plan", path, "--set", "conv=-2", "-o", plan)
@@ -149,8 +169,10 @@ def test_draw(path: Path, tmp_path: Path) -> None:
         pytest.param(("plan",), 2, "say what is wanted", id="no wish"),
         pytest.param(("plan", "--macs", 0), 2, "a fraction of what there is now", id="nothing may stay"),
         pytest.param(("plan", "--params", 0.0001), 3, "params", id="too little"),
-        pytest.param(("plan", "--macs", 0.5), 2, "--input-shape", id="open sizes"),
-        pytest.param(("plan", "--macs", 0.5, "--input-shape", "x=2"), 1, "has the shape", id="another rank"),
+        pytest.param(("plan", "--macs", 0.5), 2, "--input-shape x=?x3x10", id="open sizes"),
+        pytest.param(("plan", "--macs", 0.5, "--input-shape", "x=2"), 2, "has the shape", id="another rank"),
+        pytest.param(("plan", "--minimum", 4), 2, "say what is wanted", id="nothing but a minimum"),
+        pytest.param(("plan", "--params", 0.5, "-o", "no/plan.json"), 2, "there is no folder 'no'", id="no folder"),
         pytest.param(("plan", "--input-shape", "x=axb"), 2, "a name and sizes", id="no sizes"),
         pytest.param(("explain",), 2, "say what should change", id="nothing to explain"),
     ],

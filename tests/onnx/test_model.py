@@ -142,11 +142,55 @@ def test_nothing_is_changed_if_it_computes_something_else(model: OnnxModel, monk
     assert model.proto == before
 
 
-def test_inputs_that_do_not_suit_are_told() -> None:
-    model = load(small_model(), inputs={"x": np.zeros((2, 4, 10), np.float32), "flag": np.array(True)})
+@pytest.mark.parametrize(
+    ("inputs", "text"),
+    [
+        pytest.param({"x": np.zeros((2, 4, 10), np.float32)}, "takes the inputs", id="one is missing"),
+        pytest.param(
+            {"x": np.zeros((2, 4, 10), np.float32), "flag": np.array(True)}, "of shape .* x 3 x 10", id="shape"
+        ),
+        pytest.param({"x": np.zeros((2, 3, 10)), "flag": np.array(True)}, "takes float32", id="type"),
+        pytest.param(np.zeros((2, 3, 10)), "give arrays by the names of inputs", id="no names"),
+    ],
+)
+def test_inputs_that_do_not_suit_are_told(model: OnnxModel, inputs: object, text: str) -> None:
+    with pytest.raises(RequestError, match=text):
+        load(small_model(), inputs=inputs)  # type: ignore[arg-type] # that is the point
+    with pytest.raises(RequestError, match=text):
+        model(inputs)  # type: ignore[arg-type] # likewise
+
+
+def test_what_cannot_be_tried_out_is_not_changed(model: OnnxModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise StoreError("no kernel")
+
+    monkeypatch.setattr("solver_nas.onnx.runtime.run", fail)
     with pytest.raises(VerificationError, match="give inputs that suit the model"):
         delta_nout(model["conv"], -2)
     assert model["conv"].nout == 8
+
+
+def test_codes_that_data_are_compared_with_stay() -> None:
+    codes = numpy_helper.from_array(np.arange(6, dtype=np.int32).reshape(1, 1, 6), "codes")
+    weight = numpy_helper.from_array(np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32), "w")
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "last"], ["u"], name="wide"),
+        helper.make_node("Equal", ["u", "codes"], ["e"], name="hot"),
+        helper.make_node("Cast", ["e"], ["f"], name="real", to=1),
+        helper.make_node("MatMul", ["f", "w"], ["h"], name="table"),
+        helper.make_node("MatMul", ["h", "v"], ["y"], name="head"),
+    ]
+    more = [
+        numpy_helper.from_array(np.array([2]), "last"),
+        numpy_helper.from_array(np.random.default_rng(1).normal(size=(4, 2)).astype(np.float32), "v"),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.INT32, ["n", 3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3, 2])
+    graph = helper.make_graph(nodes, "codes", [x], [y], [codes, weight, *more])
+    model = load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    assert [reason.vertex for reason in model.labels.pinned] == ["hot"]
+    delta_nout(model["table"], -2)
+    assert (model["hot"].shape, model["table"].nout) == ((None, 3, 6), 2)
 
 
 def test_edits_of_the_structure(model: OnnxModel) -> None:
@@ -322,7 +366,7 @@ def test_what_is_no_model(source: object, text: str) -> None:
     ],
 )
 def test_shapes_that_make_no_sense(shapes: dict[str, tuple[int, ...]], text: str) -> None:
-    with pytest.raises(StoreError, match=text):
+    with pytest.raises(RequestError, match=text):
         load(small_model(), shapes)
 
 
