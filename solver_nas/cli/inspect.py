@@ -97,21 +97,17 @@ def _groups(found: Inspection) -> Table:
     rows = []
     for group, names in found.groups.items():
         makers = [name for name in names if parts[name].makes] or list(names)
-        some = ", ".join(map(shortened, makers[:_NAMES])) + (
-            f" and {len(makers) - _NAMES} more" if len(makers) > _NAMES else ""
-        )
         rows.append(
             [
+                _some(makers),
                 str(group),
                 str(len(names)),
                 str(max(parts[name].neurons for name in names)),
                 _number(sum(parts[name].parameters for name in names)),
-                some,
             ]
         )
-    return table(
-        "Vertices that change together", ["group", "vertices", "neurons", "parameters", "among them"], rows, left=0
-    )
+    columns = ["layers", "group", "vertices", "neurons", "parameters"]
+    return table("Vertices that change together", columns, rows)
 
 
 def _some(names: Sequence[str]) -> str:
@@ -125,11 +121,8 @@ def _pinned(found: Inspection) -> Table:
     rows = []
     for reason, number in counted.most_common():
         names = [name for name, reasons in found.pinned.items() if reason in reasons]
-        some = ", ".join(map(shortened, names[:_NAMES])) + (
-            f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-        )
-        rows.append([str(number), reason, some])
-    return table("What stays as it is", ["times", "reason", "around"], rows, left=0)
+        rows.append([reason, _some(names), str(number)])
+    return table("What stays as it is", ["reason", "around", "times"], rows, left=2)
 
 
 def _summary(found: Inspection) -> Table:
