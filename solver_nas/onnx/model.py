@@ -56,6 +56,18 @@ class Read(NamedTuple):
     free: bool
 
 
+class Written(NamedTuple):
+    """A model in ONNX's own form, and what it was written from."""
+
+    graph: Graph
+    arrays: Mapping[str, Array]
+    proto: ModelProto
+
+
+def _same(one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
+    return one.keys() == other.keys() and all(array is other[key] for key, array in one.items())
+
+
 def load(
     source: str | os.PathLike[str] | bytes | ModelProto,
     input_shapes: Mapping[str, Sequence[int | None]] | None = None,
@@ -137,10 +149,10 @@ class OnnxModel(Editable):
         """Only for `load`."""
         super().__init__(state, np.float32, history)
         self.trial_inputs: dict[str, Array] | None = None
-        self._proto: ModelProto | None = None
-        # What was approved last: the graph, the parameters, and the model that they became.
-        self._approved: tuple[Graph, Mapping[str, Array], ModelProto] | None = None
-        self._session: runtime.Session | None = None
+        # What was written and what was approved last, and a session for a model.
+        self._proto: Written | None = None
+        self._approved: Written | None = None
+        self._session: tuple[ModelProto, runtime.Session] | None = None
 
     def learn_labels(self, labels: Labels) -> None:
         """Take labels that were found while the model was read."""
@@ -188,15 +200,14 @@ class OnnxModel(Editable):
         return made
 
     def _written(self) -> ModelProto:
-        if self._proto is None and self._approved is not None:
-            graph, arrays, changed = self._approved
+        for known in (self._proto, self._approved):
             # The very same values, and not only equal ones: comparing these would take as long as writing.
-            same = graph is self.graph and arrays.keys() == self.arrays.keys()
-            if same and all(array is self.arrays[key] for key, array in arrays.items()):
-                self._proto = changed
-        if self._proto is None:
-            self._proto = written(self._origin, self._structure, self.graph, self.arrays)
-        return self._proto
+            if known is not None and known.graph is self.graph and _same(known.arrays, self.arrays):
+                self._proto = known
+                return known.proto
+        proto = written(self._origin, self._structure, self.graph, self.arrays)
+        self._proto = Written(self.graph, dict(self.arrays), proto)
+        return proto
 
     def save(self, path: str | os.PathLike[str], *, external: bool | None = None) -> None:
         """Write the model to a file; if anything fails, a file that was there stays.
@@ -227,9 +238,10 @@ class OnnxModel(Editable):
             RequestError: other names, types or sizes than the model takes.
         """
         given = runtime.checked(self._structure, named if inputs is None else inputs)
-        if self._session is None:
-            self._session = runtime.session(self._written())
-        return runtime.run(self._session, given)
+        proto = self._written()
+        if self._session is None or self._session[0] is not proto:
+            self._session = (proto, runtime.session(proto))
+        return runtime.run(self._session[1], given)
 
     def __copy__(self) -> OnnxModel:
         """A model in the same state; what happens to one does not reach the other."""
@@ -256,7 +268,7 @@ class OnnxModel(Editable):
                 f"the changed model differs from the original without the neurons that go by {found.difference:.2g} of "
                 f"the largest output, {found.allowed:.2g} are allowed for rounding; nothing was changed"
             )
-        self._approved = (blueprint.after, dict(arrays), changed)
+        self._approved = Written(blueprint.after, dict(arrays), changed)
 
     def comparison(
         self,
@@ -333,10 +345,15 @@ class OnnxModel(Editable):
         for handle in inputs:
             if isinstance(handle, HandleClass) and (handle.model is not self or handle.name not in self.graph):
                 raise GraphError(f"{handle!r} is not a vertex of this model")
-        vertex, arrays = addition(self.graph, self._structure, self.arrays, operator, inputs, name, attributes)
         try:
-            label(Graph([*self.graph.vertices, vertex], self.graph.outputs), memory=self.labels.memory)
-        except RuleError as error:
+            vertex, arrays = addition(self.graph, self._structure, self.arrays, operator, inputs, name, attributes)
+            labels = label(Graph([*self.graph.vertices, vertex], self.graph.outputs), memory=self.labels.memory)
+            if labels.choices.get((vertex.name, "refused")):
+                why = next(reason.rule for reason in labels.pinned if reason.vertex == vertex.name)
+                raise GraphError(f"a {operator} cannot stand there: {why}")
+        except GraphError:
+            raise
+        except (RuleError, TypeError, ValueError, NotImplementedError) as error:
             raise GraphError(f"a {operator} cannot stand there: {error}") from error
         self.arrays.update(frozen(arrays))
         self._state.fills.update(fills_of(Graph([replace(vertex, inputs=())])))
@@ -362,7 +379,14 @@ class OnnxModel(Editable):
         """
         assert isinstance(fork, OnnxModel), "forks are of the same class"
         if not same_wiring(self._structure, fork.graph):
-            fork.settle()
+            try:
+                fork.settle()
+            except (LookupError, TypeError, ValueError) as error:
+                if isinstance(error, SolverNasError):
+                    raise
+                raise VerificationError(
+                    f"the changed model cannot be written: {error!r}; nothing was changed"
+                ) from error
         super().take_over(fork)
 
     def settle(self) -> None:

@@ -365,10 +365,16 @@ def _guarded(flow: Flow) -> Callable[[Scope], Tensor]:
 
     def run(scope: Scope) -> Tensor:
         op = Op(scope)
+        refused = (scope.vertex.name, "refused")
         try:
             return op.out(flow(op))
         except UnsupportedError as error:
             return pinned(scope, str(error))
+        except RuleError as error:
+            # Where nothing has been changed yet, the rule does not know this node; later, the change does not fit.
+            if scope.tape.choose(refused, 1):
+                return pinned(scope, f"{op.operator}: {error}")
+            raise
 
     return run
 

@@ -313,9 +313,11 @@ class _Writer:
         first = fact.number
         assert first is not None, "its elements are known"
         shape = first.shape if open_places else (len(wanted),)
+        # What is computed goes on being computed where it comes out right: that a number was the same for all sizes
+        # that were tried out does not make it a constant.
+        computed = open_places and fact.source is not Source.CONSTANT
         kept = [
-            want is None or (open_places and now is None and want == now)
-            for want, now in zip(wanted, [*current, *wanted], strict=False)
+            want is None or (computed and want == now) for want, now in zip(wanted, [*current, *wanted], strict=False)
         ]
         literal = np.array([0 if want is None else want for want in wanted], first.dtype).reshape(shape)
         name = self._constant(f"{node.input[slot]}.resized", literal)

@@ -196,8 +196,19 @@ def _apart(one: Array, other: Array) -> float:
     there = np.isfinite(one)
     if not np.array_equal(np.where(there, 0, one), np.where(np.isfinite(other), 0, other), equal_nan=True):
         return float("inf")
-    scale = float(np.abs(one[there]).max(initial=0.0))
-    largest = float(np.abs(one[there] - other[there]).max(initial=0.0))
+    sizes = np.abs(one[there])
+    apart = np.abs(one[there] - other[there])
+    # Next to numbers that stand for minus infinity, all others would count as rounding.
+    usual = float(np.median(sizes[sizes > 0])) if (sizes > 0).any() else 0.0
+    huge = sizes > _HUGE * usual
+    return max(_relative(apart[part], sizes[part]) for part in (huge, ~huge))
+
+
+_HUGE = 1e4  # times the median
+
+
+def _relative(apart: Array, sizes: Array) -> float:
+    largest, scale = float(apart.max(initial=0.0)), float(sizes.max(initial=0.0))
     if not largest:
         return 0.0
     return largest / scale if scale > np.finfo(np.float32).tiny else float("inf")

@@ -36,7 +36,7 @@ from solver_nas.onnx.operator import (
     operators,
 )
 from solver_nas.onnx.trials import find_facts
-from solver_nas.onnx.views import View, Views
+from solver_nas.onnx.views import REAL, View, Views
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -139,6 +139,11 @@ class _Builder:
         """The vertex that computes a value; one without inputs for a value that only shapes decide."""
         if name not in self._port:
             step, fact = self._maker.get(name), self._facts[name]
+            known = None if step is None or step.node is None or step.bodies else self._table.get(step.operator)
+            if step is not None and known is not None and fact.dtype in REAL and step.operator != "ConstantOfShape":
+                # A table of which shapes decide how much is read, for instance: its neurons are like any others.
+                self._vertex(step, step.outputs.index(name), name, step.name, known, primary=True)
+                return self._port[name]
             kind = COMPUTED
             slots: tuple[Slot | None, ...] = ()
             if step is not None and step.operator == "ConstantOfShape":
@@ -189,12 +194,25 @@ class _Builder:
                 why = str(error)
         if step.operator == "Concat":
             attributes["constants"] = tuple(name for name in inputs if self._vertices[name].kind == CONSTANT)
+        if step.operator == "If":
+            condition = self._facts[step.inputs[0]]
+            attributes["taken"] = self._taken(step, place)
+            # Whether it is taken for all sizes that the model leaves open, and not only for those of the caller.
+            attributes["certain"] = taken_branch(step, condition, 0) == taken_branch(step, condition, 1) is not None
         if step.operator in ("Loop", "Scan"):
             attributes["collected"] = _collected(step, place)
         kind = OPAQUE if why else PREFIX + step.operator
         if why:
             attributes["why"] = why
         self._add(name, kind, value, inputs, attributes, parameters)
+
+    def _taken(self, step: Step, place: int) -> int | None:
+        """Which branch is taken for these sizes, where the other one returns another shape."""
+        shapes = {self._facts[body.outputs[place]].shape for body in step.bodies}
+        condition = self._facts[step.inputs[0]]
+        if condition.source is Source.CONSTANT or (None not in shapes and len(shapes) == 1):
+            return None
+        return taken_branch(step, condition, 2)
 
     def _trouble(self, step: Step, fact: Fact, known: Operator | None, inputs: Sequence[str]) -> str:
         """Why no rule can be applied; empty if one can."""
@@ -308,11 +326,9 @@ def _relevant(step: Step, place: int, facts: Facts) -> frozenset[int] | None:
     own, entered = len(step.node.input), sum(len(body.inputs) for body in step.bodies)
     returned = own + entered
     if step.operator == "If":
-        width = len(step.outputs)
-        shapes = [facts[body.outputs[place]].shape for body in step.bodies]
-        chosen = taken_branch(step, facts[step.inputs[0]], 2)
-        if chosen is not None and (None in shapes or len(set(shapes)) > 1):
-            # The other branch is for inputs of other shapes.
+        width, condition = len(step.outputs), facts[step.inputs[0]]
+        chosen = taken_branch(step, condition, 0) if condition.source is Source.CONSTANT else None
+        if chosen is not None:
             return frozenset({returned + place + chosen * width})
         return frozenset(returned + place + branch * width for branch in range(len(step.bodies)))
     if step.operator not in ("Loop", "Scan"):

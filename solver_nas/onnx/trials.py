@@ -77,6 +77,7 @@ def trial_sizes(shapes: Mapping[str, Sequence[int | str]]) -> Iterator[tuple[dic
         {name: _FIRST[place % len(_FIRST)][trial] + 100 * (place // len(_FIRST)) for place, name in enumerate(first)}
         for trial in range(TRIALS)
     ]
+    alike = [dict.fromkeys(first, _FIRST[0][trial]) for trial in range(TRIALS)]
     ones = [dict.fromkeys(first, 1) for _ in range(TRIALS)]
     choices: list[Callable[[int, int], int]] = [
         # Multiples of 32 fit networks that halve and double; distinct ones cannot be mistaken for each other.
@@ -88,7 +89,7 @@ def trial_sizes(shapes: Mapping[str, Sequence[int | str]]) -> Iterator[tuple[dic
     ]
     for chosen in choices:
         sizes = [{name: chosen(place, trial) for place, name in enumerate(rest)} for trial in range(TRIALS)]
-        for batch in (batches, ones) if first else (batches,):
+        for batch in (batches, alike, ones) if first else (batches,):
             yield tuple({**batch[trial], **sizes[trial]} for trial in range(TRIALS))
         if not rest:
             return

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: Operators behind which a constant is still the same array, seen in another way.
 _VIEWS = frozenset({"Identity", "Transpose", "Unsqueeze", "Squeeze", "Reshape", "Flatten"})
 #: Types between which a Cast changes no more than the precision.
-_FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
+REAL = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
 
 
 class View(NamedTuple):
@@ -60,7 +60,7 @@ class Views:
             return plain
         if step.operator == "DequantizeLinear" and not step.attributes.get("block_size"):
             return self._dequantised(step, rank)
-        floating = step.operator == "Cast" and {source.dtype, fact.dtype} <= _FLOATS
+        floating = step.operator == "Cast" and {source.dtype, fact.dtype} <= REAL
         if step.operator not in _VIEWS and not floating:
             return plain
         moved = _moved(step, source.shape, fact.shape or ())

@@ -35,6 +35,11 @@ class _Shown(NamedTuple):
     left: bool | None = None
 
 
+def _printable(text: str) -> str:
+    """Without what would move the cursor or change colours: names come from files of strangers."""
+    return "".join(one if one.isprintable() or one == "\n" else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> Table:
     """A table for a terminal.
 
@@ -48,7 +53,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, 
     for place, heading in enumerate(columns):
         made.add_column(escape(heading), justify="left" if place < left else "right")
     for row in rows:
-        made.add_row(*map(escape, row))
+        made.add_row(*(escape(_printable(cell)) for cell in row))
     return made
 
 

@@ -26,7 +26,22 @@ def _alike(op: Op, tensors: list[Tensor], why: str) -> Tensor:
 
 @operator("If", note="what the branches return is tied")
 def _if(op: Op) -> Tensor:
-    return _alike(op, [op.tensor(slot) for slot in range(op.count) if op.has(slot)], "branches return the same neurons")
+    tensors = [op.tensor(slot) for slot in range(op.count) if op.has(slot)]
+    why = "branches return the same neurons"
+    taken = cast("int | None", op.extra("taken"))
+    if taken is None:
+        return _alike(op, tensors, why)
+    # The other branch is for inputs of other shapes; what it returns has other axes, but the same neurons.
+    chosen, (other,) = tensors[taken], [tensor for place, tensor in enumerate(tensors) if place != taken]
+    mine, theirs = chosen.neurons, other.neurons
+    alike = len(mine) == len(theirs) and len(chosen.blocks) == len(other.blocks)
+    if not alike and not op.extra("certain"):
+        raise op.unsupported("the branches return different neurons")
+    op.scope.speak(chosen)
+    op.scope.speak(other)
+    if alike:
+        op.scope.tape.tie(mine, theirs, op.scope.reason(why))
+    return Tensor(op.shape, chosen.blocks)
 
 
 @operator("Loop", "Scan", note="a state keeps its neurons from round to round; what is collected has one axis more")
@@ -36,7 +51,7 @@ def _loop(op: Op) -> Tensor:
         return _alike(op, given, "a state keeps its neurons from round to round")
     (x,) = given
     op.scope.speak(x)
-    axis = cast("int", op.extra("collected"))
+    axis = cast("int", op.extra("collected")) % len(op.shape)
     blocks = (Block(tuple(place + (place >= axis) for place in block.axes), block.levels) for block in x.blocks)
     return Tensor(op.shape, tuple(blocks))
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnx import TensorProto
-
 from solver_nas.labels import Tensor
 from solver_nas.onnx.facts import Source
 from solver_nas.onnx.operator import operator
+from solver_nas.onnx.views import REAL
 from solver_nas.rules import Takes
 from solver_nas.rules.contract import elementwise
 from solver_nas.rules.primitives import same
@@ -58,13 +57,10 @@ def _dropout(op: Op) -> Tensor:
     return same(op.scope, op.tensor(0))
 
 
-_REAL = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
-
-
 def _codes(reading: Reading) -> Mapping[str, object]:
     """Whether constants are numbers that mean something, such as those that a one-hot code compares with."""
     given = (fact for fact in reading.inputs if fact is not None)
-    return {"codes": any(fact.source is Source.CONSTANT and fact.dtype not in _REAL for fact in given)}
+    return {"codes": any(fact.source is Source.CONSTANT and fact.dtype not in REAL for fact in given)}
 
 
 @operator(*_COMBINATIONS, note="equal sizes, position by position; what is broadcast follows", prepare=_codes)

@@ -230,7 +230,8 @@ def _concat(op: Op) -> Tensor:
     if len({len(part.shape) for part in parts}) > 1:
         raise op.unsupported("inputs of different ranks")
     if growing and any(part.shape[axis] is None for part in parts):
-        raise op.unsupported("how many positions come before these is not known beforehand")
+        why = "how many positions come before these is not known beforehand"
+        parts = [whole(op.scope, part, [axis], why) for part in parts]
     return concat(op.scope, parts, axis)
 
 
@@ -266,6 +267,8 @@ def _line(resized: Resized, tensor: Tensor, axis: int) -> Neurons | None:
 def _resplit(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
     parts = cast("tuple[int, ...] | None", vertex.attributes["parts"])
     onnx = cast("Mapping[str, object]", vertex.attributes["onnx"])
+    if not resized.before:
+        return {}
     before = resized.before[0]
     axis = int(str(onnx.get("axis", 0))) % len(before.shape)
     line = _line(resized, before, axis)
@@ -279,6 +282,8 @@ def _resplit(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
 def _split(op: Op) -> Tensor:
     x, parts = op.tensor(0), cast("tuple[int, ...] | None", op.extra("parts"))
     axis = op.integer("axis", 0) % len(x.shape)
+    if op.edge(0) is None:
+        x = whole(op.scope, x, [axis], "parts of a table are read")
     if x.block_of(axis) is None:
         op.scope.speak(x)
         return Tensor(op.shape, x.blocks)
@@ -335,6 +340,8 @@ _BEGINNING = -(2**31) + 1  # where a slice that walks backwards ends: before the
 
 
 def _recut(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
+    if not resized.before:
+        return {}
     before = resized.before[0]
     given = cast("Mapping[str, object]", vertex.attributes["onnx"])
     starts, ends, axes, steps = _sliced(_slots(vertex), len(before.shape), given)
@@ -366,15 +373,18 @@ def _slice(op: Op) -> Tensor:
             raise op.unsupported("its limits are not known beforehand")
     given = {name: op.integers(name) for name in ("starts", "ends", "axes") if op.integers(name) is not None}
     starts, ends, axes, steps = _sliced(_slots(op.scope.vertex), len(x.shape), given)
+    if op.edge(0) is None:
+        x, labelled = whole(op.scope, x, axes, "parts of a table are read"), set()
     for place, axis in enumerate(axes):
         size = x.shape[axis]
         if axis not in labelled or size is None:
             continue
         bounds = _bounds(starts, ends, steps, place, size)
-        if bounds is None or bounds[2] not in (1, -1):
-            raise op.unsupported(
-                f"every {abs(steps[place])}th neuron" if bounds else "its limits are not known beforehand"
-            )
+        if bounds is None:
+            x = whole(op.scope, x, [axis], "how much of it is read is not known beforehand")
+            continue
+        if bounds[2] not in (1, -1):
+            raise op.unsupported(f"every {abs(steps[place])}th neuron")
         if bounds[2] == -1:
             if bounds != (size - 1, -1, -1):
                 raise op.unsupported("a part of the neurons in reverse")
