@@ -72,7 +72,7 @@ def _local(model: OnnxModel, proto: ModelProto, name: str) -> str:
 
 def _chunks(model: OnnxModel, given: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
     """The data in parts that the model takes."""
-    shapes = {name: model.structure.facts[name].shape or () for name in given}
+    shapes = {name: model.structure.declared[name] for name in given}
     batches = {shape[0] for shape in shapes.values() if shape}
     samples = {len(array) for name, array in given.items() if shapes[name]}
     if len(batches) != 1 or len(samples) != 1 or any(not shape for shape in shapes.values()):

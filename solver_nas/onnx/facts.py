@@ -85,11 +85,6 @@ class Fact:
         return _common(self.at(2).shape, self.at(3).shape)
 
     @property
-    def declared(self) -> Shape:
-        """The sizes that hold for the model's own open sizes; for inputs, which have a shape."""
-        return _common(self.at(0).shape, self.at(1).shape) or ()
-
-    @property
     def numbers(self) -> tuple[object, ...] | None:
         """The elements of a small value, `None` for those that depend on open sizes; `None` if nothing is known."""
         for first, other in self._pairs():

@@ -100,7 +100,7 @@ def checked(structure: Structure, inputs: object, *, rows: bool = False) -> dict
         raise RequestError(f"the model takes the inputs {sorted(structure.inputs)}, got {sorted(found)}")
     for name, array in found.items():
         fact = structure.facts[name]
-        shape, dtype = fact.declared, np.dtype(helper.tensor_dtype_to_np_dtype(fact.dtype))
+        shape, dtype = structure.declared[name], np.dtype(helper.tensor_dtype_to_np_dtype(fact.dtype))
         fits = len(shape) == array.ndim and all(
             want in (None, size) or (rows and axis == 0)
             for axis, (want, size) in enumerate(zip(shape, array.shape, strict=True))

@@ -35,12 +35,13 @@ from solver_nas.onnx.operator import (
     Value,
     operators,
 )
-from solver_nas.onnx.trials import find_facts
+from solver_nas.onnx.trials import find_facts, open_sizes
 from solver_nas.onnx.views import REAL, View, Views
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from solver_nas.labels import Shape
     from solver_nas.onnx.source import Origin
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -59,6 +60,7 @@ class Structure:
         outputs: vertex name of every output, by the output's name.
         values: vertex name -> the value that it computes.
         views: how constants are seen, by the name of the value.
+        declared: the shapes that the model itself declares for its inputs, `None` for open sizes.
     """
 
     graph: Graph
@@ -69,6 +71,7 @@ class Structure:
     outputs: Mapping[str, str]
     values: Mapping[str, str]
     views: Mapping[str, View]
+    declared: Mapping[str, Shape]
 
 
 def understand(origin: Origin, given: Mapping[str, Sequence[int | None]], *, free: bool) -> Structure:
@@ -83,7 +86,9 @@ def understand(origin: Origin, given: Mapping[str, Sequence[int | None]], *, fre
         StoreError: the model is damaged, or no sizes were found that it can take.
     """
     program = flatten(origin.proto)
-    return _Builder(program, find_facts(origin.proto, program, given)).build(free=free)
+    sizes = open_sizes(origin.proto, program, given, fill=False)
+    declared = {name: tuple(size if isinstance(size, int) else None for size in shape) for name, shape in sizes.items()}
+    return _Builder(program, find_facts(origin.proto, program, given)).build(declared, free=free)
 
 
 class _Builder:
@@ -97,7 +102,7 @@ class _Builder:
         self._views = Views(self._maker, facts)
         self._place = {id(step): place for place, step in enumerate(program.steps)}
 
-    def build(self, *, free: bool) -> Structure:
+    def build(self, declared: Mapping[str, Shape], *, free: bool) -> Structure:
         program, facts = self._program, self._facts
         inputs = {}
         for name in program.inputs:
@@ -114,7 +119,9 @@ class _Builder:
             outputs[known] = self._add(known, f"{PREFIX}output", None, (port,), attributes)
         graph = Graph(self._vertices.values(), [Port(name) for name in outputs.values()])
         values = {vertex: value for value, vertex in self._port.items()}
-        return Structure(graph, self._arrays, program, facts, inputs, outputs, values, dict(self._views.known))
+        return Structure(
+            graph, self._arrays, program, facts, inputs, outputs, values, dict(self._views.known), declared
+        )
 
     def _add(
         self,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def open_sizes(
-    model: ModelProto, program: Program, given: Mapping[str, Sequence[int | None]]
+    model: ModelProto, program: Program, given: Mapping[str, Sequence[int | None]], *, fill: bool = True
 ) -> dict[str, list[int | str]]:
     """Every input's shape, with names for sizes that are open.
 
@@ -26,6 +26,7 @@ def open_sizes(
         model: for the declared shapes.
         program: for the inputs.
         given: shapes that the caller wants; `None` in them for sizes that stay open.
+        fill: whether to put the caller's sizes in the place of open ones, and not only where nothing is declared.
 
     Raises:
         RequestError: an unknown input, or a shape that contradicts the model's.
@@ -58,7 +59,7 @@ def open_sizes(
                 declared_size = sizes[axis]
                 if size is not None and isinstance(declared_size, int) and declared_size != size:
                     raise RequestError(f"input {name!r} has the shape {sizes}, got {tuple(wanted)}")
-                sizes[axis] = declared_size if size is None else int(size)
+                sizes[axis] = declared_size if size is None or not fill else int(size)
         found[name] = sizes
     return found
 

@@ -124,3 +124,15 @@ def test_huge_numbers_do_not_hide_the_others() -> None:
     other = {"y": np.array([-1e9, 1.0, 2.0, 3.5], np.float32)}
     assert distance(one, other) == pytest.approx(0.5 / 3)
     assert distance(one, one) == 0
+
+
+def test_any_number_of_samples_where_the_model_says_so() -> None:
+    # With two batches of names of their own, it is tried out with one sample of each.
+    made = Builder()
+    one, two = made.input("a", "n", 4), made.input("b", "m", 4)
+    y = made.node("MatMul", made.node("Concat", one, two, axis=1), made.weight(8, 3), name="head")
+    made.output(y, ["n", 3])
+    model = load(made.model())
+    given = {name: np.ones((5, 4), np.float32) for name in "ab"}
+    (answer,) = model(given).values()
+    assert answer.shape == (5, 3)
