@@ -57,8 +57,9 @@ def test_the_table_of_onnx_operators_is_that_of_the_registry() -> None:
 
     text = (ROOT / "docs" / "onnx-operators.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (.+) \| (yes|no) \|$", text, re.MULTILINE)
-    # Those with a lower case letter in front are no operators but what enters the bodies of loops.
-    known = {name: one for name, one in operators().items() if name[0].isupper()}
+    # Those with a lower case letter in front are no operators but what enters the bodies of loops; documents register
+    # an operator of another domain.
+    known = {name: one for name, one in operators().items() if name[0].isupper() and "::" not in name}
     assert rows == [(name, one.note, "yes" if one.exact else "no") for name, one in known.items()]
 
 
