@@ -43,6 +43,7 @@ class ActivationContribution(NetworkVertex):
     Raises:
         LayerError: a vertex without neurons, or arguments out of range.
 
+    >>> import numpy as np
     >>> from solver_nas import nn
     >>> net = nn.Network()
     >>> hidden = nn.ActivationContribution(nn.dense(net.input("in", 2), 3, name="hidden"))
