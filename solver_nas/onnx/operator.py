@@ -208,6 +208,14 @@ class Op:
         if found is not None and found.role is not None:
             self.scope.freeze(found.role, why)
 
+    def hold(self, slot: int, why: str) -> None:
+        """Keep an input that says nothing about neurons as it is, whether it is computed or a parameter."""
+        edge = self.edge(slot)
+        if edge is not None:
+            self.scope.pin(edge, why, report=False)
+        elif self.has(slot):
+            self.freeze(slot, why)
+
     def _scaled(self, weight: Weight, slot: Slot, view: Sequence[Sequence[int]] | None) -> Weight:
         """The same weight with the scales that accompany it."""
         companions = []

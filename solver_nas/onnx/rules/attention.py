@@ -109,11 +109,7 @@ def _remembered(op: Op, x: Tensor, slot: int) -> Tensor:
 
 def _lengths(op: Op) -> None:
     """How many tokens count says nothing about neurons."""
-    lengths = op.edge(_LENGTHS)
-    if lengths is not None:
-        op.scope.pin(lengths, "how many tokens count", report=False)
-    elif op.has(_LENGTHS):
-        op.freeze(_LENGTHS, "how many tokens count")
+    op.hold(_LENGTHS, "how many tokens count")
 
 
 def _rotation(reading: Reading) -> Mapping[str, object]:
@@ -166,11 +162,7 @@ def _rotary(op: Op) -> Tensor:
     for slot in (1, 2):
         angles = "nts"[: len(op.sizes(slot)) - 1] if len(op.sizes(slot)) == 3 else "m"
         einsum(op.scope, f"nthp,{angles}p->nthp", half, op.operand(slot), fixed="m", why=_PLANE, repeats=None)
-    positions = op.edge(3)
-    if positions is not None:
-        op.scope.pin(positions, "positions of tokens", report=False)
-    elif op.has(3):
-        op.freeze(3, "positions of tokens")
+    op.hold(3, "positions of tokens")
     return merge_axes(op.scope, x, 2, 2) if len(op.shape) == 3 else transpose(op.scope, x, _HEADS_LAST)
 
 

@@ -50,7 +50,7 @@ def _gather(op: Op) -> Tensor:
     axis = op.integer("axis", 0) % rank
     index, block = op.value(1), x.block_of(axis)
     if index is None:
-        _told(op, 1, "positions are taken from here")
+        op.hold(1, "positions are taken from here")
     if index is None or len(index.shape) > 1 or None in index.elements or op.edge(0) is None:
         block = None
     if block is not None and block.axes[0] == axis and index is not None:
@@ -76,7 +76,7 @@ def _triangle(op: Op) -> Tensor:
 @operator("ReverseSequence", note="other axes than those of samples and steps are left alone")
 def _reversed(op: Op) -> Tensor:
     x = op.tensor(0)
-    _told(op, 1, "how long sequences are")
+    op.hold(1, "how long sequences are")
     axes = [op.integer("batch_axis", 1), op.integer("time_axis", 0)]
     return whole(op.scope, x, axes, "what stands where depends on the lengths of sequences")
 
@@ -86,14 +86,5 @@ def _written(op: Op) -> Tensor:
     axis = op.integer("axis", -2) % len(op.shape)
     why = "positions of this axis are written to"
     past, new = (whole(op.scope, op.tensor(slot), [axis], why) for slot in (0, 1))
-    _told(op, 2, "positions are taken from here")
+    op.hold(2, "positions are taken from here")
     return Tensor(op.shape, concat(op.scope, [past, new], axis).blocks)
-
-
-def _told(op: Op, slot: int, why: str) -> None:
-    """An input that says where something happens stays as it is."""
-    edge = op.edge(slot)
-    if edge is not None:
-        op.scope.pin(edge, why, report=False)
-    elif op.has(slot):
-        op.freeze(slot, why)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from solver_nas.onnx.operator import operator
 from solver_nas.onnx.rules.contractions import matmul
-from solver_nas.onnx.rules.windows import single
+from solver_nas.onnx.rules.windows import SINGLE
 from solver_nas.rules.contract import einsum
 from solver_nas.rules.primitives import reduce, same
 
@@ -67,12 +67,12 @@ def _product(op: Op) -> Tensor:
     for slot in slots.single:
         if op.has(slot) and prod(size or 0 for size in op.sizes(slot)) != 1:
             raise op.unsupported("scales of single rows")
-        single(op, slot)
+        op.hold(slot, SINGLE)
     for slot in slots.columns:
         if not op.has(slot):
             continue
         if op.sizes(slot) in ((), (1,)):
-            single(op, slot)
+            op.hold(slot, SINGLE)
         elif len(op.sizes(slot)) == 1:
             y = einsum(op.scope, "...n,n->...n", y, op.operand(slot), why="one scale per column", repeats=None)
         else:

@@ -83,10 +83,4 @@ def _first_state(op: Op, y: Tensor, state: Tensor | Weight) -> Tensor:
 
 def _lengths(op: Op) -> None:
     """How long each sequence is says nothing about neurons."""
-    if not op.has(4):
-        return
-    lengths = op.edge(4)
-    if lengths is not None:
-        op.scope.pin(lengths, "how long sequences are", report=False)
-    else:
-        op.freeze(4, "how long sequences are")
+    op.hold(4, "how long sequences are")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 
 _PLAIN, _DEPTHWISE, _GROUPED = "plain", "depthwise", "grouped"
+SINGLE = "one number for all channels"
+_WHERE = "positions are taken from here"
 
 
 class _Slots(NamedTuple):
@@ -68,21 +70,12 @@ def per_channel(op: Op, y: Tensor, slot: int) -> Tensor:
     if not op.has(slot):
         return y
     if op.sizes(slot) in ((), (1,)) and y.shape[1] != 1:
-        single(op, slot)
+        op.hold(slot, SINGLE)
         return y
     spatial = "xyz"[: len(y.shape) - 2]
     return einsum(
         op.scope, f"nc{spatial},c->nc{spatial}", y, op.operand(slot), why="one number per channel", repeats=None
     )
-
-
-def single(op: Op, slot: int) -> None:
-    """A number that says nothing about neurons."""
-    edge = op.edge(slot)
-    if edge is not None:
-        op.scope.pin(edge, "one number for all channels", report=False)
-    elif op.has(slot):
-        op.freeze(slot, "one number for all channels")
 
 
 @operator(
@@ -111,7 +104,7 @@ def _deformed(op: Op) -> Tensor:
     if op.integer("offset_group", 1) != 1:
         raise op.unsupported("groups of channels that are moved in different ways")
     for slot in (2, 4):
-        _somewhere(op, slot)
+        op.hold(slot, _WHERE)
     return _convolution(op, transposed=False)
 
 
@@ -144,7 +137,7 @@ def _convolution(op: Op, *, transposed: bool) -> Tensor:
     else:
         y = _grouped(op, x, spec=(before, inside, after), repeats=repeats, transposed=transposed)
     for slot in slots.single:
-        single(op, slot)
+        op.hold(slot, SINGLE)
     for slot in slots.channels:
         y = per_channel(op, y, slot)
     return y
@@ -217,16 +210,8 @@ def _resize(op: Op) -> Tensor:
 def _sample(op: Op) -> Tensor:
     x = op.tensor(0)
     for slot in range(1, op.count):
-        _somewhere(op, slot)
+        op.hold(slot, _WHERE)
     return whole(op.scope, x, range(2, len(x.shape)), "this axis is sampled")
-
-
-def _somewhere(op: Op, slot: int) -> None:
-    where = op.edge(slot)
-    if where is not None:
-        op.scope.pin(where, "positions are taken from here", report=False)
-    elif op.has(slot):
-        op.freeze(slot, "positions are taken from here")
 
 
 @operator("CausalConvWithState", note="channel by channel; earlier tokens follow")
