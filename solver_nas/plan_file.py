@@ -7,8 +7,6 @@ import json
 import math
 import os
 import re
-import secrets
-from contextlib import suppress
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 from solver_nas.change import Plan
 from solver_nas.classes import classify
 from solver_nas.errors import PlanError, RequestError, RuleError, StoreError
+from solver_nas.files import replace_file
 from solver_nas.graph import Port
 from solver_nas.plan import draw
 from solver_nas.solve import Certificate, Selection, Status
@@ -82,15 +81,7 @@ def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
         raise RequestError(f"only plans of sizes can be kept in a file, got {type(plan).__name__}")
     if plan.init.default is not None or plan.init.own:
         raise RequestError("a plan whose new weights are made by a function cannot be kept in a file")
-    text = _laid_out(_described(plan))
-    target = Path(os.path.realpath(path))
-    made = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
-    try:
-        made.write_text(text, encoding="utf-8")
-        made.replace(target)
-    finally:
-        with suppress(OSError):
-            made.unlink(missing_ok=True)
+    replace_file(path, _laid_out(_described(plan)).encode())
 
 
 def _described(plan: Plan) -> dict[str, object]:

@@ -18,9 +18,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
-import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -29,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as as_bytes
 
 from solver_nas.errors import StoreError
+from solver_nas.files import replace_file
 from solver_nas.nn.document import describe, restore
 from solver_nas.nn.packing import Shelf
 
@@ -79,7 +77,7 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
         raise
     except Exception as error:  # anything may be among the attributes and arrays
         raise StoreError(f"the network cannot be saved to {os.fspath(path)!r}: {error}") from error
-    _replace(Path(path), data)
+    replace_file(path, data)
 
 
 def load(path: str | os.PathLike[str]) -> Network:
@@ -197,22 +195,3 @@ def _checksum(structure: str, packed: Mapping[str, Array]) -> str:
     for array in packed.values():
         digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Put a file in the place of another in one step."""
-    # A link stays one: what it points to is replaced.
-    target = path.resolve()
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
-            shutil.copymode(target, temporary)
-        temporary.replace(target)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise

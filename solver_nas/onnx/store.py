@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import onnx
 from onnx import ModelProto
 
+from solver_nas.files import replace_file
 from solver_nas.onnx.source import LARGEST_FILE, size_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _LARGE = 1024  # bytes from which on a tensor is kept beside the model
 
@@ -35,44 +31,29 @@ def write(model: ModelProto, path: Path, *, external: bool | None = None) -> Non
     path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {str(path.parent)!r} to write {path.name!r} to")
-    mark = secrets.token_hex(8)
-    made = path.with_name(f".{path.name}.{mark}")
     beside = path.with_name(f"{path.name}.data")
     if external is None:
         external = size_of(model) > LARGEST_FILE
+    if not external:
+        replace_file(path, model.SerializeToString())
+        return
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    folder = path.with_name(f".{path.name}.{secrets.token_hex(8)}.folder")
+    folder.mkdir()
     try:
-        if external:
-            copy = ModelProto()
-            copy.CopyFrom(model)
-            folder = made.with_name(f"{made.name}.folder")
-            folder.mkdir()
-            try:
-                onnx.save_model(
-                    copy,
-                    str(folder / path.name),
-                    save_as_external_data=True,
-                    all_tensors_to_one_file=True,
-                    location=beside.name,
-                    size_threshold=_LARGE,
-                )
-                _replace([(folder / beside.name, beside), (folder / path.name, path)])
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-            return
-        with made.open("xb") as file:
-            file.write(model.SerializeToString())
-            file.flush()
-            os.fsync(file.fileno())
-        _replace([(made, path)])
+        onnx.save_model(
+            copy,
+            str(folder / path.name),
+            save_as_external_data=True,
+            all_tensors_to_one_file=True,
+            location=beside.name,
+            size_threshold=_LARGE,
+        )
+        for made, target in ((folder / beside.name, beside), (folder / path.name, path)):
+            if made.exists():
+                if target.exists():
+                    shutil.copymode(target, made)
+                made.replace(target)
     finally:
-        with suppress(OSError):
-            made.unlink(missing_ok=True)
-
-
-def _replace(pairs: Iterable[tuple[Path, Path]]) -> None:
-    for made, path in pairs:
-        if not made.exists():
-            continue
-        if path.exists():
-            shutil.copymode(path, made)
-        made.replace(path)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -274,13 +274,13 @@ def test_a_disk_that_fills_up(file: Path) -> None:
 def test_interrupts_anywhere(file: Path) -> None:
     """Ctrl-C in any line of the writing leaves the old file or the whole new one, and nothing beside it."""
     net, before = network(), file.read_bytes()
-    store = sys.modules["solver_nas.nn.store"]
+    files = sys.modules["solver_nas.files"]
     line_count = 0
 
     def trace_until(stop: int) -> Callable[..., Any]:
         def trace(frame: Any, event: str, _: object) -> Any:
             nonlocal line_count
-            if frame.f_code is not store._replace.__code__:
+            if frame.f_code is not files.replace_file.__code__:
                 return None
             if event == "line":
                 line_count += 1

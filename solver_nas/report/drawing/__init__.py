@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from solver_nas.errors import RequestError
+from solver_nas.files import replace_file
 from solver_nas.report.drawing.boxes import boxes
 from solver_nas.report.drawing.page import page
 from solver_nas.report.drawing.svg import svg
@@ -58,18 +56,5 @@ def draw(
     if ending not in _ENDINGS:
         raise RequestError(f"a drawing is a file that ends in .svg or .html, got {os.fspath(path)!r}")
     picture = svg(boxes(model, plan, fold=fold), title=title, planned=plan is not None)
-    _write(Path(os.path.realpath(path)), page(picture, title) if ending == ".html" else picture + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file, or leave what was there."""
-    made = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with made.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        if path.exists():
-            shutil.copymode(path, made)
-        made.replace(path)
-    finally:
-        with suppress(OSError):
-            made.unlink(missing_ok=True)
+    text = page(picture, title) if ending == ".html" else picture + "\n"
+    replace_file(path, text.encode())
