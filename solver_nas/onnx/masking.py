@@ -14,8 +14,8 @@ from onnx import GraphProto, ModelProto, NodeProto, helper
 
 from solver_nas.errors import VerificationError
 from solver_nas.graph import Port
-from solver_nas.onnx import tensors
 from solver_nas.onnx.flatten import bodies, flatten
+from solver_nas.onnx.nodes import prepend_constants, replace_nodes
 from solver_nas.onnx.operator import PREFIX
 
 if TYPE_CHECKING:
@@ -85,15 +85,8 @@ class _Masking:
             if step is not None and step.node is not None:
                 self._vertex(vertex, step.node, self._removal.stays.get(vertex.name))
         self._insert(self._made.graph)
-        graph = self._made.graph
-        nodes = [
-            helper.make_node("Constant", [], [name], value=tensors.write(array, name))
-            for name, array in self._constants
-        ]
-        copies = [NodeProto.FromString(node.SerializeToString()) for node in graph.node]
-        del graph.node[:]
-        graph.node.extend([*nodes, *copies])
-        del graph.value_info[:]
+        prepend_constants(self._made.graph, self._constants)
+        del self._made.graph.value_info[:]
 
     def _vertex(self, vertex: Vertex, node: NodeProto, stays: Sequence[NDArray[np.bool_]] | None) -> None:
         if vertex.kind.removeprefix(PREFIX) in _RECURRENT:
@@ -249,9 +242,7 @@ class _Masking:
         for node in graph.node:
             before, after = self._around.get(id(node), ([], []))
             nodes += [*before, node, *after]
-        copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
-        del graph.node[:]
-        graph.node.extend(copies)
+        replace_nodes(graph, nodes)
 
 
 def _spread(kept: NDArray[np.bool_], block: Block, rank: int) -> NDArray[np.bool_]:

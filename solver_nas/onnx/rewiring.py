@@ -10,6 +10,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 from solver_nas.errors import VerificationError
 from solver_nas.onnx import tensors
 from solver_nas.onnx.flatten import bodies, flatten
+from solver_nas.onnx.nodes import replace_nodes
 from solver_nas.onnx.operator import CONSTANT, PREFIX, fitting
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ class _Rewiring:
     def _sort(self) -> None:
         """Producers first; otherwise the order in which nodes stood."""
         graph = self._made.graph
-        nodes = [NodeProto.FromString(node.SerializeToString()) for node in graph.node]
+        nodes = list(graph.node)
         maker = {name: place for place, node in enumerate(nodes) for name in node.output}
         waits = [{maker[name] for name in _reads(node) if name in maker} for node in nodes]
         readers: list[list[int]] = [[] for _ in nodes]
@@ -251,8 +252,7 @@ class _Rewiring:
                     heappush(ready, reader)
         if len(order) < len(nodes):
             raise VerificationError("the nodes would form a cycle")
-        del graph.node[:]
-        graph.node.extend(nodes[place] for place in order)
+        replace_nodes(graph, (nodes[place] for place in order))
 
 
 def _slots(vertex: Vertex, edges: int) -> tuple[Slot | None, ...]:

@@ -19,6 +19,7 @@ from solver_nas.errors import VerificationError
 from solver_nas.onnx import tensors
 from solver_nas.onnx.facts import TRIALS, Facts, Source, context_of
 from solver_nas.onnx.flatten import Program, Step, bodies, flatten
+from solver_nas.onnx.nodes import prepend_constants, replace_nodes
 from solver_nas.onnx.operator import CONSTANT, OPAQUE
 from solver_nas.onnx.rewiring import NO_INPUTS, rewire, same_wiring
 from solver_nas.onnx.trials import constant_fact
@@ -386,26 +387,14 @@ class _Writer:
         nodes = []
         for node in graph.node:
             nodes += [*self._before.get(id(node), ()), node]
-        copies = []
-        for node in nodes:
-            copy = NodeProto()
-            copy.CopyFrom(node)
-            copies.append(copy)
-        del graph.node[:]
-        graph.node.extend(copies)
+        replace_nodes(graph, nodes)
 
     def _add_constants(self) -> None:
         graph = self._made.graph
         if self._made.ir_version >= NO_INPUTS:
             graph.initializer.extend(tensors.write(array, name) for name, array in self._constants)
             return
-        nodes = [
-            helper.make_node("Constant", [], [name], value=tensors.write(array, name))
-            for name, array in self._constants
-        ]
-        copies = [NodeProto.FromString(node.SerializeToString()) for node in graph.node]
-        del graph.node[:]
-        graph.node.extend([*nodes, *copies])
+        prepend_constants(graph, self._constants)
 
     def _sweep(self) -> None:
         """Drop what nobody reads any more."""
