@@ -12,8 +12,8 @@ import numpy as np
 from solver_nas.solve.budgets.branching import Branching
 from solver_nas.solve.budgets.dead import dead_bound
 from solver_nas.solve.budgets.descent import Landscape, descend
-from solver_nas.solve.budgets.field import TooComplexError, survey
 from solver_nas.solve.budgets.pricing import price
+from solver_nas.solve.budgets.survey import TooComplexError, survey
 from solver_nas.solve.check import holds
 from solver_nas.solve.model import most_new
 from solver_nas.solve.solution import Counts, Status, kept_utility, promised_utility

@@ -19,8 +19,9 @@ from solver_nas.problem import Bucket, Budget, Count, Gauge, Grid, Monomial, Rec
 from solver_nas.requests import Target
 from solver_nas.solve.budgets.dead import dead_bound
 from solver_nas.solve.budgets.descent import Landscape, descend
-from solver_nas.solve.budgets.field import Choice, Field, TooComplexError, survey
+from solver_nas.solve.budgets.field import Choice, Field
 from solver_nas.solve.budgets.pricing import Priced, price
+from solver_nas.solve.budgets.survey import TooComplexError, survey
 from solver_nas.solve.check import holds
 from solver_nas.solve.exact import solve_counts
 from solver_nas.solve.limited import _counts

@@ -186,7 +186,13 @@ class Cells:
                 self.single[size] = next(iter(parts.items()))
             elif parts:
                 self.summed[size] = parts
-        self.sums = dict(self.summed)
+        #: Deviations of every choice's states: of its own sizes, by number, and of its parts of sums, by -1 - number.
+        self.values: list[dict[int, FloatArray]] = [{} for _ in field.choices]
+        for size, (owner, values) in self.single.items():
+            self.values[owner][size] = values
+        for size, parts in self.summed.items():
+            for place, values in parts.items():
+                self.values[place][-1 - size] = values
         # A product with a short sum is several products; a long sum has a variable of its own.
         self.products: list[tuple[tuple[int, int], tuple[int, int], float]] = []
         for (left, right), factor in self.couplings.items():
@@ -202,14 +208,7 @@ class Cells:
         parts = self.summed.get(size, {})
         return [(-1, size)] if len(parts) > _SHORT else [(place, -1 - size) for place in parts]
 
-    def _values(self, place: int) -> dict[int, FloatArray]:
-        """Deviations of a choice's states: of its own sizes, by number, and of its parts of sums, by -1 - number."""
-        found = {size: values for size, (owner, values) in self.single.items() if owner == place}
-        return found | {-1 - size: parts[place] for size, parts in self.sums.items() if place in parts}
-
     def _choice_node(self, place: int) -> _Node:
-        self.values = getattr(self, "values", {})
-        self.values[place] = self._values(place)
         return self._node(place, _initial(self.field.choices[place].features, int(self.centre[place])))
 
     def _node(self, place: int, groups: list[IntArray]) -> _Node:
@@ -355,24 +354,28 @@ class Cells:
             found.append(int(group[gain[group].argmax()]))
         return np.array(found, np.int64)
 
-    def _room(self, place: int) -> int:
-        """How many cells a choice may have."""
-        near = {self.sum_of[key] if other < 0 else other for other, key in self._partners(place)}
-        alone = len(near) <= 1 and not any(place in step[::2] for step in self.steps)
-        return _MOST_LEAF_CELLS if alone else self.most
-
-    def _partners(self, place: int) -> list[tuple[int, int]]:
-        found = [other for one, other, _ in self.products if one[0] == place]
-        return [*found, *(one for one, other, _ in self.products if other[0] == place)]
+    def _rooms(self) -> list[int]:
+        """How many cells every choice may have: more for one that stands in products with one other at most."""
+        near: list[set[int]] = [set() for _ in self.field.choices]
+        for left, right, _ in self.products:
+            for (one, _), (other, key) in ((left, right), (right, left)):
+                if one >= 0:
+                    near[one].add(self.sum_of[key] if other < 0 else other)
+        summed = {place for step in self.steps for place in step[::2]}
+        return [
+            _MOST_LEAF_CELLS if len(others) <= 1 and place not in summed else self.most
+            for place, others in enumerate(near)
+        ]
 
     def _keep(self, stay: Sequence[IntArray], *, divide: bool) -> bool:
         """Only these cells, the wide ones of them in halves; whether any were."""
         divided = False
+        rooms = self._rooms()
         for place, cells in enumerate(stay):
             node = self.nodes[place]
             if place < len(self.field.choices):
                 groups = [node.groups[cell] for cell in cells]
-                room = self._room(place) - len(groups)
+                room = rooms[place] - len(groups)
                 if divide and room > 0:
                     wide = sorted((n for n, g in enumerate(groups) if len(g) > 1), key=lambda n: -len(groups[n]))
                     chosen = set(wide[:room])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from solver_nas.problem import Monomial
 from solver_nas.solve.budgets.cells import Cells
 from solver_nas.solve.budgets.descent import Landscape, descend, settle
-from solver_nas.solve.budgets.field import TooComplexError, survey
+from solver_nas.solve.budgets.survey import TooComplexError, survey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

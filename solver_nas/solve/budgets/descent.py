@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csc_array
 
+from solver_nas.solve.budgets.swaps import fit
 from solver_nas.solve.linear import is_solved, linear_solver
 
 if TYPE_CHECKING:
@@ -224,7 +226,8 @@ def descend(landscape: Landscape, deadline: float, start: Point | None = None) -
         else:
             reach /= 3
     states = np.array([_between(landscape, place, shares, mixed, prices) for place, shares in enumerate(mixed.shares)])
-    return Descent(landscape.point(states.astype(np.int64), prices), mixed)
+    rounded = landscape.point(states.astype(np.int64), prices)
+    return Descent(fit(landscape, rounded, deadline), mixed)
 
 
 def _start(landscape: Landscape) -> Point:
@@ -365,22 +368,23 @@ def settle(landscape: Landscape, states: IntArray, prices: FloatArray) -> IntArr
             if price and place in row.unary:
                 own -= price * row.unary[place]
         paid.append(own)
-    matrix = np.zeros((len(field.offsets), len(field.offsets)))
-    np.add.at(matrix, (landscape.left, landscape.right), weights)
+    parts = csc_array(field.sizes) if len(field.offsets) else csc_array((0, field.width))
+    matrix = csc_array((weights, (landscape.left, landscape.right)), shape=(len(field.offsets),) * 2)
     matrix = matrix + matrix.T
     features = landscape.features(states)
+    pull = matrix @ landscape.sizes(features)
+    ours = [parts[:, choice.inside] for choice in field.choices]
     for _ in range(50):
         changed = False
-        for place, choice in enumerate(field.choices):
+        for place, (choice, mine) in enumerate(zip(field.choices, ours, strict=True)):
             inside = choice.inside
-            sizes = field.sizes @ features + field.offsets if len(field.offsets) else field.offsets
-            slope = linear[inside] + (matrix @ sizes) @ field.sizes[:, inside] if len(sizes) else linear[inside]
-            worth = paid[place] - choice.features @ slope
+            worth = paid[place] - choice.features @ (linear[inside] + mine.T @ pull)
             if landscape.meters_of[place]:
                 worth = worth - landscape.metered(place, np.arange(len(worth)), features) @ prices
             at = int(worth.argmax())
             if worth[at] > worth[states[place]] + 1e-12 * max(1.0, float(np.abs(worth).max())):
                 states[place], changed = at, True
+                pull += matrix @ (mine @ (choice.features[at] - features[inside]))
                 features[inside] = choice.features[at]
         if not changed:
             break

@@ -57,6 +57,38 @@ def improve(landscape: Landscape, point: Point, deadline: float) -> Point:
     return point
 
 
+def fit(landscape: Landscape, point: Point, deadline: float) -> Point:
+    """Give up what is worth least for its room until all rows are kept, as far as that succeeds.
+
+    Args:
+        landscape: the field.
+        point: anything.
+        deadline: on the clock of `time.perf_counter`.
+    """
+    for _ in range(_MOST_STEPS):
+        if not (point.excess > _FEASIBLE).any() or time.perf_counter() > deadline:
+            break
+        where, to, gains, costs = _moves(landscape, point)
+        over = np.maximum(point.excess, 0.0)
+        freed = over.sum() - np.maximum(point.excess + costs, 0.0).sum(axis=1)
+        useful = np.flatnonzero(freed > _ROUNDING)
+        lost = -gains[useful] / freed[useful]
+        moves: dict[int, int] = {}
+        left = point.excess.copy()
+        # As many at once as seem to do, one for each choice; what that comes to is seen in the next turn.
+        for at in useful[np.argsort(lost, kind="stable")]:
+            if not (left > _FEASIBLE).any():
+                break
+            if int(where[at]) not in moves:
+                moves[int(where[at])] = int(to[at])
+                left += costs[at]
+        found = landscape.point(_moved(point.states, [*moves.items()]), point.prices)
+        if found.violation >= point.violation:
+            break
+        point = found
+    return point
+
+
 def _better(landscape: Landscape, point: Point) -> IntArray | None:
     where, to, gains, costs = _moves(landscape, point)
     if not len(where):
