@@ -10,6 +10,7 @@ import numpy as np
 from solver_nas.classes import classify
 from solver_nas.costs import parameters
 from solver_nas.graph import Port
+from solver_nas.groups import ALWAYS, classes_by_vertex, shares
 from solver_nas.labels import FIXED, Volume
 from solver_nas.magnitude import own_labels
 
@@ -35,7 +36,7 @@ class Part:
         neurons: how many there are.
         free: how many of them can go.
         makes: whether parameters of its own make neurons, as those of a layer do.
-        group: number of the group of vertices that it is coupled with; `None` if none of its neurons can go.
+        groups: its neurons that can go, by group: number of the group -> how many.
         parameters: entries of its arrays; those of shared arrays count for the first vertex.
         macs: multiplications for one sample; `None` if a size is not known.
     """
@@ -47,7 +48,7 @@ class Part:
     neurons: int
     free: int
     makes: bool
-    group: int | None
+    groups: Mapping[int, int]
     parameters: int
     macs: int | None
 
@@ -58,7 +59,8 @@ class Inspection:
 
     Args:
         parts: the vertices, producers first.
-        groups: vertices that can only change together, by number; their neurons are tied to each other.
+        groups: vertices whose neurons can only stay or go together, by number. A vertex that joins two tensors is in
+            the groups of both.
         pinned: vertex -> why something around it stays as it is.
         parameters: entries of all arrays that are learned.
         free_parameters: how many of these go if all neurons go that can.
@@ -84,7 +86,7 @@ def inspected(graph: Graph, labels: Labels) -> Inspection:
     """Look at a structure as a whole."""
     class_of, _ = classify(labels)
     fixed = class_of == class_of[FIXED]
-    groups = _groups(graph, labels, class_of)
+    groups = shares(*classes_by_vertex(labels, graph.order))
     counted: dict[str, int] = {}
     free_parameters = total = 0
     for _, owners, volume in parameters(graph, labels):
@@ -109,14 +111,15 @@ def inspected(graph: Graph, labels: Labels) -> Inspection:
                 len(mine),
                 int((~fixed[mine]).sum()),
                 bool(len(own_labels(labels, vertex))),
-                groups.get(vertex.name),
+                {group: often for group, often in groups[vertex.name] if group != ALWAYS},
                 counted.get(vertex.name, 0),
                 None if any(volume.times is None for volume in work) else sum(map(_size, work)),
             )
         )
     members: dict[int, list[str]] = {}
-    for name, group in groups.items():
-        members.setdefault(group, []).append(name)
+    for part in parts:
+        for group in part.groups:
+            members.setdefault(group, []).append(part.name)
     return Inspection(
         tuple(parts),
         {group: tuple(names) for group, names in members.items()},
@@ -126,34 +129,6 @@ def inspected(graph: Graph, labels: Labels) -> Inspection:
         sum(map(_size, labels.works)) if known else None,
         sum(_free(volume, fixed) for volume in labels.works) if known else None,
     )
-
-
-def _groups(graph: Graph, labels: Labels, class_of: IntArray) -> dict[str, int]:
-    """Vertices that share classes which can go, numbered in the order of the graph."""
-    owner: dict[int, int] = {}
-    leader: list[int] = []
-
-    def root(group: int) -> int:
-        while leader[group] != group:
-            group = leader[group] = leader[leader[group]]
-        return group
-
-    mine: dict[str, int] = {}
-    for name in graph.order:
-        classes = np.unique(class_of[labels.tensors[Port(name)].neurons["label"]])
-        loose = classes[classes != class_of[FIXED]].tolist()
-        if not loose:
-            continue
-        group = len(leader)
-        leader.append(group)
-        for one in loose:
-            if one in owner:
-                first, second = sorted((root(owner[one]), root(group)))
-                leader[second] = first
-            owner[one] = group
-        mine[name] = group
-    numbers: dict[int, int] = {}
-    return {name: numbers.setdefault(root(group), len(numbers) + 1) for name, group in mine.items()}
 
 
 def _pinned(labels: Labels) -> dict[str, tuple[str, ...]]:

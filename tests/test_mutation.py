@@ -49,7 +49,9 @@ ALONE: list[Mutation] = [
     KernelSize(),
     Activation(),
 ]
-each_alone = pytest.mark.parametrize("mutation", ALONE, ids=repr)
+each_alone = pytest.mark.parametrize(
+    "mutation", ALONE, ids=[f"{type(mutation).__name__} {place}" for place, mutation in enumerate(ALONE)]
+)
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -71,7 +71,7 @@ def _vertices(found: Inspection) -> Table:
     rows = []
     for part in found.parts:
         shape = " x ".join("?" if size is None else str(size) for size in part.shape)
-        group = "" if part.group is None else str(part.group)
+        group = ", ".join(map(str, part.groups))
         rows.append(
             [
                 shortened(part.name),
@@ -84,7 +84,7 @@ def _vertices(found: Inspection) -> Table:
                 _number(part.macs),
             ]
         )
-    names = ["vertex", "operator", "shape", "neurons", "can go", "group", "parameters", "MACs"]
+    names = ["vertex", "operator", "shape", "neurons", "can go", "groups", "parameters", "MACs"]
     return table("Vertices", names, rows, left=3)
 
 
@@ -102,12 +102,17 @@ def _groups(found: Inspection) -> Table:
                 _some(makers),
                 str(group),
                 str(len(names)),
-                str(max(parts[name].neurons for name in names)),
-                _number(sum(parts[name].parameters for name in names)),
+                str(max(parts[name].groups[group] for name in names)),
+                _number(sum(_share_of(parts[name], group) for name in names)),
             ]
         )
     columns = ["layers", "group", "vertices", "neurons", "parameters"]
     return table("Vertices that change together", columns, rows)
+
+
+def _share_of(part: Part, group: int) -> int:
+    """The parameters of a vertex that go with its neurons of one group."""
+    return part.parameters * part.groups[group] // part.neurons
 
 
 def _some(names: Sequence[str]) -> str:
@@ -130,7 +135,7 @@ def _summary(found: Inspection) -> Table:
         [
             "vertices",
             _number(len(found.parts)),
-            _share(sum(part.group is not None for part in found.parts), len(found.parts)),
+            _share(sum(bool(part.groups) for part in found.parts), len(found.parts)),
         ],
         ["parameters", _number(found.parameters), _share(found.free_parameters, found.parameters)],
         ["MACs", _number(found.macs), _share(found.free_macs, found.macs)],

@@ -16,9 +16,10 @@ from solver_nas import Network, Plan, nn, plan_change
 from solver_nas.classes import classify
 from solver_nas.errors import RequestError
 from solver_nas.graph import Port
+from solver_nas.groups import classes_by_vertex, shares
 from solver_nas.report.drawing import draw
+from solver_nas.report.drawing.colouring import coloured
 from solver_nas.report.drawing.faces import COLOURS, GREY
-from solver_nas.report.drawing.groups import classes_by_vertex, coloured, shares
 from solver_nas.report.drawing.layers import layers
 from solver_nas.report.drawing.places import places
 from solver_nas.report.drawing.routes import routes

@@ -10,7 +10,7 @@ import numpy as np
 
 from solver_nas.errors import RequestError
 from solver_nas.graph import Port
-from solver_nas.report.drawing.groups import classes_by_vertex, shares
+from solver_nas.groups import classes_by_vertex, shares
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from solver_nas.change import Plan
     from solver_nas.frontend import Model
     from solver_nas.graph import Graph, Vertex
+    from solver_nas.groups import Shares
     from solver_nas.labels import IntArray, Tensor
-    from solver_nas.report.drawing.groups import Shares
 
 
 class Resize(NamedTuple):

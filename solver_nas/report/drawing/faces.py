@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from solver_nas.report.drawing.groups import ALWAYS
+from solver_nas.groups import ALWAYS
 from solver_nas.report.drawing.text import advance, printable, shortened, tag, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from solver_nas.groups import Shares
     from solver_nas.report.drawing.boxes import Box
-    from solver_nas.report.drawing.groups import Shares
     from solver_nas.report.drawing.places import Point, Size
 
 #: Light colours for black text that everybody can tell apart.

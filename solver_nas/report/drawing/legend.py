@@ -5,8 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from solver_nas.groups import ALWAYS
 from solver_nas.report.drawing.faces import COLOURS, GREY, LANES, lock
-from solver_nas.report.drawing.groups import ALWAYS
 from solver_nas.report.drawing.text import advance, number, tag
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ from html import escape
 from itertools import combinations, product
 from typing import TYPE_CHECKING
 
+from solver_nas.groups import ALWAYS
+from solver_nas.report.drawing.colouring import coloured
 from solver_nas.report.drawing.faces import COLOURS, INK, LANES, drawn, face, fill, told
-from solver_nas.report.drawing.groups import ALWAYS, coloured
 from solver_nas.report.drawing.layers import layers
 from solver_nas.report.drawing.legend import legend
 from solver_nas.report.drawing.places import places
