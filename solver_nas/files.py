@@ -9,6 +9,18 @@ from contextlib import suppress
 from pathlib import Path
 
 
+def replaceable(path: str | os.PathLike[str]) -> Path:
+    """Where a file really is that is to be replaced, links followed.
+
+    Raises:
+        OSError: there is something else than a file.
+    """
+    target = Path(path).resolve()
+    if target.exists() and not target.is_file():
+        raise FileExistsError(f"{str(path)!r} is no file and cannot be replaced by one")
+    return target
+
+
 def replace_file(path: str | os.PathLike[str], data: bytes) -> None:
     """Put a file in the place of another in one step; what was there before stays if anything fails, Ctrl-C included.
 
@@ -19,9 +31,9 @@ def replace_file(path: str | os.PathLike[str], data: bytes) -> None:
         data: what the file then holds.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written, or there is something else than a file, such as a device or a pipe.
     """
-    target = Path(path).resolve()
+    target = replaceable(path)
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:

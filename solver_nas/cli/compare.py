@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from solver_nas.cli.console import failures_told, show_json, show_table, waiting
-from solver_nas.cli.models import Data, Json, ModelFile, Shapes, arrays, opened
+from solver_nas.cli.models import Data, Json, ModelFile, Shapes, arrays, opened, shortened
 from solver_nas.report.tables import table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from solver_nas.onnx import OnnxModel
     from solver_nas.onnx.comparison import Comparison
 
 EXAMPLES = (
@@ -44,11 +46,16 @@ def compare(
             inputs = None if data is None else arrays(data)
             pair = opened(first, input_shape), opened(second, input_shape)
             found = compared(*pair, inputs, repeats=repeats)
-        sizes = first.stat().st_size, second.stat().st_size
+        sizes = _stored(first, pair[0]), _stored(second, pair[1])
         if as_json:
             show_json(_object(found, sizes))
         else:
             show_table(_table(found, sizes))
+
+
+def _stored(path: Path, model: OnnxModel) -> int:
+    """Bytes of a model's file and of those beside it."""
+    return sum(file.stat().st_size for file in (path, *model.read_as[0].beside))
 
 
 def _object(found: Comparison, sizes: tuple[int, int]) -> dict[str, object]:
@@ -58,7 +65,8 @@ def _object(found: Comparison, sizes: tuple[int, int]) -> dict[str, object]:
         "bytes": list(sizes),
         "seconds": list(found.seconds),
         "time_ratio": found.seconds[1] / found.seconds[0],
-        "distance": found.distance if found.distance < float("inf") else None,
+        "distance": found.distance if math.isfinite(found.distance) else None,
+        "distances": {name: one if math.isfinite(one) else None for name, one in found.distances.items()},
         "inputs": "random" if found.random else "given",
     }
 
@@ -69,10 +77,16 @@ def _table(found: Comparison, sizes: tuple[int, int]) -> Table:
         _row("MACs", *found.macs),
         _row("bytes", *sizes),
         ["milliseconds", *(f"{1000 * one:.2f}" for one in found.seconds), f"{found.seconds[1] / found.seconds[0]:.1%}"],
-        ["distance of outputs", "", f"{found.distance:.2e}" if found.distance < float("inf") else "other shapes", ""],
+        ["distance of outputs", "", _distance(found.distance), ""],
     ]
+    if len(found.distances) > 1:
+        rows += [[f"  {shortened(name)}", "", _distance(one), ""] for name, one in found.distances.items()]
     inputs = "random inputs" if found.random else "given inputs"
     return table(f"Compared with {inputs}", ["", "first", "second", "share"], rows)
+
+
+def _distance(found: float) -> str:
+    return f"{found:.2e}" if math.isfinite(found) else "other shapes"
 
 
 def _row(name: str, old: int | None, new: int | None) -> list[str]:

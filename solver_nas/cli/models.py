@@ -11,6 +11,7 @@ import numpy as np
 import typer
 
 from solver_nas.errors import RequestError, StoreError
+from solver_nas.files import replaceable
 from solver_nas.inspection import inspected
 from solver_nas.limits import activation_memory, fixed, freeze, macs, minimum, multiple_of, now, params, weight_memory
 from solver_nas.rules import label
@@ -192,13 +193,19 @@ def _check_sizes(model: OnnxModel) -> None:
 
 
 def writable(path: Path | None) -> None:
-    """Find out before all the work whether there is a folder for its result.
+    """Find out before all the work whether its result can be put there.
 
     Raises:
-        RequestError: there is none.
+        RequestError: there is no folder, or something else than a file.
     """
-    if path is not None and not path.absolute().parent.is_dir():
+    if path is None:
+        return
+    if not path.absolute().parent.is_dir():
         raise RequestError(f"there is no folder {str(path.parent)!r} to write {path.name!r} to")
+    try:
+        replaceable(path)
+    except OSError as error:
+        raise RequestError(str(error)) from error
 
 
 def shortened(name: str, longest: int = 41) -> str:

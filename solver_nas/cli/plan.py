@@ -112,7 +112,14 @@ Gap = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Random choices of the solver, and new weights.")]
 Out = Annotated[Path, typer.Option("-o", "--output", metavar="OUT.onnx", help="Where the changed model goes.")]
-External = Annotated[bool, typer.Option("--external", help="Keep large tensors in a file beside the model.")]
+External = Annotated[
+    bool | None,
+    typer.Option(
+        "--external/--embedded",
+        help="Keep large tensors in a file beside the model, or in it.",
+        show_default="as it was; beside it above 2 GB",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +168,7 @@ def plan(
 
 
 @shared(Asked)
-def shrink(asked: Asked, *, output: Out, external: External = False) -> None:
+def shrink(asked: Asked, *, output: Out, external: External = None) -> None:
     """Plan and apply in one go.
 
     The changed model is checked, run, and compared with the original without the neurons that go, before anything is
@@ -184,7 +191,7 @@ def apply(
     output: Out,
     data: Data = None,
     input_shape: Shapes = None,
-    external: External = False,
+    external: External = None,
     as_json: Json = False,
 ) -> None:
     """Carry a plan out that was made for this model; another one is refused.
@@ -266,14 +273,14 @@ def _solved(
 
 
 def _carry_out(
-    model: OnnxModel, plan: Plan, output: Path, seconds: dict[str, float], *, external: bool, quiet: bool
+    model: OnnxModel, plan: Plan, output: Path, seconds: dict[str, float], *, external: bool | None, quiet: bool
 ) -> None:
     start = time.perf_counter()
     with waiting("applying and comparing", quiet=quiet):
         plan.apply()
         seconds["apply"] = time.perf_counter() - start
         start = time.perf_counter()
-        model.save(output, external=True if external else None)
+        model.save(output, external=external)
         seconds["write"] = time.perf_counter() - start
 
 

@@ -12,6 +12,7 @@ except ImportError as error:
 
 from solver_nas.onnx.calibrate import calibrate
 from solver_nas.onnx.model import OnnxModel, load
-from solver_nas.onnx.operator import Op, operator, operators
+from solver_nas.onnx.op import Op
+from solver_nas.onnx.operator import operator, operators
 
 __all__ = ["OnnxModel", "Op", "calibrate", "load", "operator", "operators"]

@@ -10,9 +10,11 @@ from onnx import helper
 from solver_nas.errors import GraphError, StoreError
 from solver_nas.frontend import Handle
 from solver_nas.graph import Parameter, Port, Vertex
-from solver_nas.onnx.facts import Fact, Facts, Seen, Source, opset_of, schema_of
+from solver_nas.onnx.facts import Fact, Facts, Seen, Source
 from solver_nas.onnx.flatten import Step
-from solver_nas.onnx.operator import OPAQUE, PREFIX, Reading, Slot, UnsupportedError, Value, operators
+from solver_nas.onnx.inference import opset_of, schema_of
+from solver_nas.onnx.op import Slot, UnsupportedError, Value
+from solver_nas.onnx.operator import OPAQUE, PREFIX, Reading, operators
 from solver_nas.onnx.structure import role_of
 
 if TYPE_CHECKING:

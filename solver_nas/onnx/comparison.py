@@ -28,7 +28,9 @@ class Comparison(NamedTuple):
         parameters: entries of all arrays that are learned.
         macs: multiplications for one sample; `None` where sizes are open.
         seconds: the median time of a run, both in turn, on one thread.
-        distance: the largest difference of an output, relative to its largest number; infinite for other shapes.
+        distance: the largest difference of an output, relative to its largest number; infinite for other shapes or
+            other outputs.
+        distances: the same for every output that both have.
         random: whether inputs were made up.
     """
 
@@ -36,6 +38,7 @@ class Comparison(NamedTuple):
     macs: tuple[int | None, int | None]
     seconds: tuple[float, float]
     distance: float
+    distances: Mapping[str, float]
     random: bool
 
 
@@ -69,11 +72,13 @@ def compare(
             start = time.perf_counter()
             runtime.run(session, given)
             times.append(time.perf_counter() - start)
+    distances = runtime.distances(*outputs)
     looks = inspect(first), inspect(second)
     return Comparison(
         (looks[0].parameters, looks[1].parameters),
         (looks[0].macs, looks[1].macs),
         (median(seconds[0]), median(seconds[1])),
-        runtime.distance(outputs[0], outputs[1]),
+        max(distances.values(), default=0.0) if outputs[0].keys() == outputs[1].keys() else float("inf"),
+        distances,
         inputs is None,
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from solver_nas.graph import Graph, Vertex
     from solver_nas.labels import Block, Labels, Tensor
-    from solver_nas.onnx.operator import Slot
+    from solver_nas.onnx.op import Slot
     from solver_nas.onnx.structure import Structure
 
 Array = NDArray[Any]

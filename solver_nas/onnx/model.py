@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
@@ -25,7 +27,7 @@ from solver_nas.worth import default_utility
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from onnx import ModelProto
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     from solver_nas.plan import Blueprint
 
 _ROUNDING = 1e-4  # relative difference up to which outputs are equal but for rounding
+_SAMPLES = 16  # that models are compared with, where they take any number
+_NUMBERS = 2**20  # in these samples, about
+_SUITABLE = "give inputs that suit the model: load(..., inputs=...), or --data FILE.npz on the command line"
 
 
 class Read(NamedTuple):
@@ -214,15 +219,14 @@ class OnnxModel(Editable):
 
         Args:
             path: the file's.
-            external: whether large tensors go into a file beside it; by default, where the model is larger than
-                2 GB.
+            external: whether large tensors go into a file beside it; by default, if they came from one, or if the
+                model is larger than 2 GB.
 
         Raises:
             OSError: the file cannot be written.
         """
-        from pathlib import Path
-
-        store.write(self._written(), Path(path), external=external)
+        as_it_came = True if self._origin.beside else None
+        store.write(self._written(), Path(path), external=as_it_came if external is None else external)
 
     def __call__(self, inputs: Mapping[str, Array] | None = None, **named: Array) -> dict[str, Array]:
         """Run the model with onnxruntime.
@@ -282,32 +286,27 @@ class OnnxModel(Editable):
         gone = verify.removal(self.graph, labels, blueprint)
         added = None
         if verify.grows_together(labels, blueprint):
-            added = verify.addition(blueprint.after, label(blueprint.after, memory=blueprint.memory), blueprint)
+            added = verify.addition(labels, label(blueprint.after, memory=blueprint.memory), blueprint)
+        moved = verify.moved_outputs(self._structure, labels, blueprint)
+        first: StoreError | None = None
         try:
-            return verify.compare(
-                self._written(),
-                changed,
-                self._structure,
-                gone,
-                added,
-                (self.arrays, arrays),
-                inputs or self._trial(),
-                verify.moved_outputs(self._structure, labels, blueprint),
-            )
+            for given in self._trials() if inputs is None else [inputs]:
+                try:
+                    return verify.compare(
+                        self._written(), changed, self._structure, gone, added, (self.arrays, arrays), given, moved
+                    )
+                except verify.TrialError as error:
+                    first = first or error
         except StoreError as error:
-            raise VerificationError(
-                f"the change could not be tried out: {error}; give inputs that suit the model: load(..., inputs=...)"
-            ) from error
+            raise VerificationError(f"the change could not be tried out: {error}") from error
+        raise VerificationError(f"the change could not be tried out: {first}; {_SUITABLE}") from first
 
-    def _trial(self) -> dict[str, Array]:
-        """Inputs to try changes out with."""
+    def _trials(self) -> Iterator[Mapping[str, Array]]:
+        """Inputs to try changes out with; the next ones are for a model that does not take those before."""
         if self.trial_inputs is not None:
-            return self.trial_inputs
-        rng = np.random.default_rng(0)
-        try:
-            return runtime.made_up(self._structure, runtime.trial_shapes(self._structure), rng)
-        except StoreError as error:
-            raise VerificationError(f"{error}; give some: load(..., inputs=...)") from error
+            yield self.trial_inputs
+        else:
+            yield from runtime.trials(self._structure, np.random.default_rng(0))
 
     def rename(self, old: str, new: str) -> Handle:
         """Give a vertex another name.
@@ -398,8 +397,8 @@ class OnnxModel(Editable):
         changed = self._written()
         verify.valid(changed)
         try:
-            runtime.run(runtime.session(changed), self._trial())
-            origin = open_model(changed)
+            self._try_out(changed)
+            origin = replace(open_model(changed), beside=self._origin.beside)
             structure = understand(origin, self._read.given, free=self._read.free)
         except StoreError as error:
             raise VerificationError(f"the changed model cannot be run: {error}; nothing was changed") from error
@@ -415,14 +414,50 @@ class OnnxModel(Editable):
             )
         )
 
+    def _try_out(self, changed: ModelProto) -> None:
+        """Run a model with the first inputs that suit it.
+
+        Raises:
+            StoreError: there are none.
+        """
+        session, first = runtime.session(changed), None
+        for given in self._trials():
+            try:
+                runtime.run(session, given)
+            except StoreError as error:
+                first = first or error
+            else:
+                return
+        raise StoreError(f"{first}; {_SUITABLE}")
+
     def compare(self, other: Model, *, seed: int = 0) -> float | None:
-        """The largest relative difference between two models' outputs for random inputs."""
+        """The largest relative difference between two models' outputs.
+
+        They are run with the inputs that the model was opened with, and with random ones of several sizes.
+        """
         assert isinstance(other, OnnxModel), "models are compared with models"
-        rng = np.random.default_rng(seed)
-        given = runtime.made_up(self._structure, runtime.trial_shapes(self._structure), rng)
-        one = runtime.run(runtime.session(self._written()), given)
-        changed = other._written()  # noqa: SLF001 - of its own class
-        return runtime.distance(one, runtime.run(runtime.session(changed), given))
+        sessions = [runtime.session(model._written()) for model in (self, other)]  # noqa: SLF001 - of its own class
+        found, first = [], None
+        for given in self._samples(np.random.default_rng(seed)):
+            try:
+                one, two = (runtime.run(session, given) for session in sessions)
+            except StoreError as error:
+                first = first or error
+            else:
+                found.append(runtime.distance(one, two))
+        if not found:
+            raise StoreError(f"{first}; {_SUITABLE}")
+        return max(found)
+
+    def _samples(self, rng: np.random.Generator) -> Iterator[Mapping[str, Array]]:
+        """Inputs that show whether two models compute the same."""
+        if self.trial_inputs is not None:
+            yield self.trial_inputs
+        for trial in (2, 3):
+            one = sum(prod(shape) for shape in runtime.trial_shapes(self._structure, trial, 1).values())
+            batch = min(max(_NUMBERS // max(one, 1), runtime.BATCH), _SAMPLES)
+            yield runtime.made_up(self._structure, runtime.trial_shapes(self._structure, trial, batch), rng)
+        yield from runtime.trials(self._structure, rng)
 
     @property
     def precision(self) -> float:

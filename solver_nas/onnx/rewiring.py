@@ -11,14 +11,15 @@ from solver_nas.errors import VerificationError
 from solver_nas.onnx import tensors
 from solver_nas.onnx.flatten import bodies, flatten
 from solver_nas.onnx.nodes import replace_nodes
-from solver_nas.onnx.operator import CONSTANT, PREFIX, fitting
+from solver_nas.onnx.op import fitting
+from solver_nas.onnx.operator import CONSTANT, PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from solver_nas.frontend import Array
     from solver_nas.graph import Graph, Port, Vertex
-    from solver_nas.onnx.operator import Slot
+    from solver_nas.onnx.op import Slot
     from solver_nas.onnx.structure import Structure
 
 

@@ -17,27 +17,25 @@ from onnx import GraphProto, ModelProto, NodeProto, TypeProto, helper
 
 from solver_nas.errors import VerificationError
 from solver_nas.onnx import tensors
-from solver_nas.onnx.facts import TRIALS, Facts, Source, context_of
+from solver_nas.onnx.facts import TRIALS, Facts, Source
 from solver_nas.onnx.flatten import Program, Step, bodies, flatten
-from solver_nas.onnx.nodes import prepend_constants, replace_nodes
+from solver_nas.onnx.inference import context_of
+from solver_nas.onnx.literals import Literals
 from solver_nas.onnx.operator import CONSTANT, OPAQUE
-from solver_nas.onnx.rewiring import NO_INPUTS, rewire, same_wiring
+from solver_nas.onnx.rewiring import rewire, same_wiring
 from solver_nas.onnx.trials import constant_fact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from solver_nas.graph import Graph, Vertex
     from solver_nas.labels import Shape
-    from solver_nas.onnx.facts import Fact
-    from solver_nas.onnx.operator import Slot
+    from solver_nas.onnx.literals import Numbers
+    from solver_nas.onnx.op import Slot
     from solver_nas.onnx.source import Origin
     from solver_nas.onnx.structure import Structure
 
 Array = NDArray[Any]
-Numbers = tuple[int | float | bool | None, ...]
-
-_WHERE = 9  # the version of the standard since which there is an operator Where
 
 
 def written(origin: Origin, structure: Structure, graph: Graph, arrays: Mapping[str, Array]) -> ModelProto:
@@ -72,10 +70,8 @@ class _Writer:
         renamed = rewire(made, structure, graph, arrays) if self._rewired else {}
         self._program: Program = flatten(made)
         self._dirty = {key for key, array in arrays.items() if array is not structure.arrays.get(key)}
-        self._taken = set(_names(made.graph))
         self._was = {value: name for name, value in structure.values.items()}
-        self._before: dict[int, list[NodeProto]] = {}
-        self._constants: list[tuple[str, Array]] = []
+        self._literals = Literals(made)
         self._vertices = {
             renamed.get(value, value): vertex
             for vertex in graph.vertices
@@ -91,10 +87,10 @@ class _Writer:
             self._walk(step, facts)
         if not self._rewired:
             self._check(facts)
-        self._insert(self._made.graph)
-        self._add_constants()
-        self._sweep()
+        # Nodes are copied from here on: what is said about their bodies has to be right before that.
         self._describe(facts)
+        self._literals.finish()
+        self._sweep()
 
     # -- arrays ------------------------------------------------------------------------------------
 
@@ -162,11 +158,9 @@ class _Writer:
                 _set_attribute(node, name, value)
         step = replace(step, attributes={**step.attributes, **onnx})
         for slot, wanted in self._wanted(step, vertex, facts).items():
-            step = self._number(step, slot, wanted, facts)
+            step = self._literals.read_by(step, slot, wanted, facts)
         added = tuple(node.input[len(step.inputs) :])
-        for name, array in self._constants:
-            if name in added:
-                facts.known[name] = constant_fact(tensors.write(array, name), name)
+        self._literals.learn(added, facts)
         return replace(step, inputs=(*step.inputs, *added))
 
     def _adjust_view(self, step: Step, facts: Facts) -> Step:
@@ -179,7 +173,7 @@ class _Writer:
         shape = self._arrays[view.key].shape
         order = view.order if view.order is not None else tuple(range(len(shape)))
         target = tuple(1 if axis is None else shape[axis] for axis in order)
-        return self._number(step, 1, self._target(step, 1, target, facts), facts)
+        return self._literals.read_by(step, 1, self._target(step, 1, target, facts), facts)
 
     def _wanted(self, step: Step, vertex: Vertex, facts: Facts) -> dict[int, Numbers]:
         """The numbers that a node has to read, by input."""
@@ -278,7 +272,7 @@ class _Writer:
         if self._program_opset("") >= 13:  # the version in which the sizes became an input
             if "num_outputs" in step.attributes:
                 _drop_attribute(step.node, "num_outputs")
-            name = self._constant(f"{step.node.output[0]}.split", np.array(parts, np.int64))
+            name = self._literals.constant(f"{step.node.output[0]}.split", np.array(parts, np.int64))
             step.node.input.append(name)
         else:
             _set_attribute(step.node, "split", parts)
@@ -292,75 +286,13 @@ class _Writer:
         if named or step.node is None or given is None or tuple(a for a, s in enumerate(given) if s == 1) == axes:
             return {}
         if self._program_opset("") >= 13:  # the version in which the axes became an input
-            step.node.input.append(self._constant(f"{step.node.output[0]}.axes", np.array(axes, np.int64)))
+            step.node.input.append(self._literals.constant(f"{step.node.output[0]}.axes", np.array(axes, np.int64)))
         else:
             _set_attribute(step.node, "axes", axes)
         return {}
 
     def _program_opset(self, domain: str) -> int:
         return context_of(self._made).opsets.get(domain, 1)
-
-    # -- literal numbers ---------------------------------------------------------------------------
-
-    def _number(self, step: Step, slot: int, wanted: Numbers, facts: Facts) -> Step:
-        """Make a node read these numbers; `None` for one that stays what it is."""
-        fact, node = facts[step.inputs[slot]], step.node
-        current = fact.numbers
-        if node is None or current is None or not wanted:
-            return step
-        open_places = len(wanted) == len(current)
-        if open_places and all(want is None or want == now for want, now in zip(wanted, current, strict=True)):
-            return step
-        first = fact.number
-        assert first is not None, "its elements are known"
-        shape = first.shape if open_places else (len(wanted),)
-        # What is computed goes on being computed where it comes out right: that a number was the same for all sizes
-        # that were tried out does not make it a constant.
-        computed = open_places and fact.source is not Source.CONSTANT
-        kept = [
-            want is None or (computed and want == now) for want, now in zip(wanted, [*current, *wanted], strict=False)
-        ]
-        literal = np.array([0 if want is None else want for want in wanted], first.dtype).reshape(shape)
-        name = self._constant(f"{node.input[slot]}.resized", literal)
-        known = constant_fact(tensors.write(literal, name), name)
-        if any(kept):
-            name, known = self._where(step, slot, name, literal, np.array(kept).reshape(shape), fact)
-        facts.known[name] = known
-        node.input[slot] = name
-        inputs = tuple(name if place == slot else one for place, one in enumerate(step.inputs))
-        return replace(step, inputs=inputs)
-
-    def _where(self, step: Step, slot: int, literal: str, array: Array, kept: Array, fact: Fact) -> tuple[str, Fact]:
-        """Some of the numbers are literal, the others are computed as they were."""
-        node = step.node
-        assert node is not None, "only nodes read numbers"
-        if self._program_opset("") < _WHERE:
-            raise VerificationError(
-                f"node {step.name!r} ({step.operator}) computes its shape, which has to be changed in part; that needs "
-                f"version {_WHERE} of the standard: convert the model with onnx.version_converter first"
-            )
-        mask = self._constant(f"{node.input[slot]}.kept", kept)
-        name = self._fresh(f"{node.input[slot]}.resized")
-        made = helper.make_node(
-            "Where", [mask, node.input[slot], literal], [name], name=self._fresh(f"{node.name or name}.shape")
-        )
-        self._before.setdefault(id(node), []).append(made)
-        seen = tuple(
-            one._replace(number=None if one.number is None else np.where(kept, one.number, array)) for one in fact.seen
-        )
-        return name, replace(fact, seen=seen)
-
-    def _constant(self, name: str, array: Array) -> str:
-        free = self._fresh(name)
-        self._constants.append((free, array))
-        return free
-
-    def _fresh(self, name: str) -> str:
-        free, number = name, 2
-        while free in self._taken:
-            free, number = f"{name}.{number}", number + 1
-        self._taken.add(free)
-        return free
 
     # -- putting it together -----------------------------------------------------------------------
 
@@ -377,24 +309,6 @@ class _Writer:
                     f"vertex {vertex.name!r} ({vertex.attributes['operator']}) would have the shape {found} instead of "
                     f"{planned}: a number that its shape is computed from cannot be changed; nothing was changed"
                 )
-
-    def _insert(self, graph: GraphProto) -> None:
-        for node in graph.node:
-            for _, body in bodies(node):
-                self._insert(body)
-        if not any(id(node) in self._before for node in graph.node):
-            return
-        nodes = []
-        for node in graph.node:
-            nodes += [*self._before.get(id(node), ()), node]
-        replace_nodes(graph, nodes)
-
-    def _add_constants(self) -> None:
-        graph = self._made.graph
-        if self._made.ir_version >= NO_INPUTS:
-            graph.initializer.extend(tensors.write(array, name) for name, array in self._constants)
-            return
-        prepend_constants(graph, self._constants)
 
     def _sweep(self) -> None:
         """Drop what nobody reads any more."""
@@ -441,16 +355,6 @@ def _used(graph: GraphProto) -> set[str]:
         for _, body in bodies(node):
             found |= _used(body)
     return found
-
-
-def _names(graph: GraphProto) -> Iterator[str]:
-    yield from (value.name for value in graph.input)
-    yield from (tensor.name for tensor in graph.initializer)
-    for node in graph.node:
-        yield node.name
-        yield from node.output
-        for _, body in bodies(node):
-            yield from _names(body)
 
 
 def _set_attribute(node: NodeProto, name: str, value: object) -> None:

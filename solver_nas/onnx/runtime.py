@@ -19,7 +19,7 @@ from solver_nas.onnx.source import LARGEST_FILE, size_of
 from solver_nas.onnx.trials import BATCHES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from solver_nas.onnx.structure import Structure
 
@@ -179,15 +179,28 @@ _PASSING = frozenset({"Cast", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Tr
 def distance(one: Mapping[str, Array], other: Mapping[str, Array]) -> float:
     """The largest difference between outputs, relative to the largest number of that output.
 
+    Numbers that are far larger than most, such as those that stand for minus infinity, are compared apart from the
+    others, which would count as rounding next to them.
+
     Returns:
         Infinity if shapes differ, or if something is not finite in one and something else in the other.
     """
     if one.keys() != other.keys():
         return float("inf")
-    return max((_apart(np.asarray(one[name]), np.asarray(other[name])) for name in one), default=0.0)
+    return max((_apart(one[name], other[name], _in_two_parts) for name in one), default=0.0)
 
 
-def _apart(one: Array, other: Array) -> float:
+def distances(one: Mapping[str, Array], other: Mapping[str, Array]) -> dict[str, float]:
+    """The largest difference of every output that both have, relative to the largest number of that output.
+
+    Returns:
+        By name; infinity if shapes differ, or if something is not finite in one and something else in the other.
+    """
+    return {name: _apart(one[name], other[name], _relative) for name in one if name in other}
+
+
+def _apart(one: Array, other: Array, measure: Callable[[Array, Array], float]) -> float:
+    one, other = np.asarray(one), np.asarray(other)
     if one.shape != other.shape or one.dtype != other.dtype:
         return float("inf")
     if one.dtype.kind not in "fc":
@@ -196,15 +209,16 @@ def _apart(one: Array, other: Array) -> float:
     there = np.isfinite(one)
     if not np.array_equal(np.where(there, 0, one), np.where(np.isfinite(other), 0, other), equal_nan=True):
         return float("inf")
-    sizes = np.abs(one[there])
-    apart = np.abs(one[there] - other[there])
-    # Next to numbers that stand for minus infinity, all others would count as rounding.
-    usual = float(np.median(sizes[sizes > 0])) if (sizes > 0).any() else 0.0
-    huge = sizes > _HUGE * usual
-    return max(_relative(apart[part], sizes[part]) for part in (huge, ~huge))
+    return measure(np.abs(one[there] - other[there]), np.abs(one[there]))
 
 
 _HUGE = 1e4  # times the median
+
+
+def _in_two_parts(apart: Array, sizes: Array) -> float:
+    usual = float(np.median(sizes[sizes > 0])) if (sizes > 0).any() else 0.0
+    huge = sizes > _HUGE * usual
+    return max(_relative(apart[part], sizes[part]) for part in (huge, ~huge))
 
 
 def _relative(apart: Array, sizes: Array) -> float:
@@ -214,11 +228,41 @@ def _relative(apart: Array, sizes: Array) -> float:
     return largest / scale if scale > np.finfo(np.float32).tiny else float("inf")
 
 
-def trial_shapes(structure: Structure) -> dict[str, tuple[int, ...]]:
-    """Shapes of inputs that the model takes, with few samples where their number is open."""
+def trial_shapes(structure: Structure, trial: int = 2, batch: int = BATCH) -> dict[str, tuple[int, ...]]:
+    """Shapes of inputs that the model takes, with few samples where their number is open.
+
+    Args:
+        structure: of the model.
+        trial: which of the two sets of sizes that it was tried out with: 2 or 3.
+        batch: how many samples.
+    """
     found = {}
     for name in structure.inputs:
         fact = structure.facts[name]
-        sizes = zip(fact.at(2).shape or (), fact.sized or (), strict=True)
-        found[name] = tuple(BATCH if fixed is None and size in BATCHES else size or 0 for size, fixed in sizes)
+        sizes = zip(fact.at(2).shape or (), fact.at(trial).shape or (), fact.sized or (), strict=True)
+        found[name] = tuple(batch if fixed is None and first in BATCHES else size or 0 for first, size, fixed in sizes)
     return found
+
+
+def trials(structure: Structure, rng: np.random.Generator) -> Iterator[dict[str, Array]]:
+    """Inputs to try in turn until the model takes them: other lengths, and positive numbers alone."""
+    usual = trial_shapes(structure)
+    shapes = [usual, *(_other_sizes(structure, usual, size) for size in _LENGTHS)]
+    for one in [shape for place, shape in enumerate(shapes) if shape not in shapes[:place]]:
+        given = made_up(structure, one, rng)
+        yield given
+        yield {name: np.abs(array) if array.dtype.kind == "f" else array for name, array in given.items()}
+
+
+_LENGTHS = (24, 8, 1)  # that open sizes are tried with where those of `trial_shapes` do not do
+
+
+def _other_sizes(structure: Structure, usual: Mapping[str, tuple[int, ...]], size: int) -> dict[str, tuple[int, ...]]:
+    """Another number for all sizes that are open, but for the number of samples."""
+    return {
+        name: tuple(
+            size if fixed is None and now != BATCH else now
+            for now, fixed in zip(shape, structure.facts[name].sized or (), strict=True)
+        )
+        for name, shape in usual.items()
+    }

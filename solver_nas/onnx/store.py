@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto
 
-from solver_nas.files import replace_file
+from solver_nas.files import replace_file, replaceable
 from solver_nas.onnx.source import LARGEST_FILE, size_of
 
 _LARGE = 1024  # bytes from which on a tensor is kept beside the model
@@ -28,10 +27,10 @@ def write(model: ModelProto, path: Path, *, external: bool | None = None) -> Non
     Raises:
         OSError: it cannot be written.
     """
-    path = Path(os.path.realpath(path))
+    path = replaceable(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {str(path.parent)!r} to write {path.name!r} to")
-    beside = path.with_name(f"{path.name}.data")
+    beside = replaceable(path.with_name(f"{path.name}.data"))
     if external is None:
         external = size_of(model) > LARGEST_FILE
     if not external:
@@ -52,8 +51,8 @@ def write(model: ModelProto, path: Path, *, external: bool | None = None) -> Non
         )
         for made, target in ((folder / beside.name, beside), (folder / path.name, path)):
             if made.exists():
-                if target.exists():
-                    shutil.copymode(target, made)
+                # The folder was made for nobody else to look into; a new file has the rights of its neighbour.
+                shutil.copymode(target if target.exists() else folder / path.name, made)
                 made.replace(target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

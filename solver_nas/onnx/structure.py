@@ -10,31 +10,18 @@ import numpy as np
 
 from solver_nas.errors import StoreError
 from solver_nas.graph import Graph, Parameter, Port, Vertex
-from solver_nas.onnx import facts as knowledge
+from solver_nas.onnx import inference, tensors
 from solver_nas.onnx import rules as _rules  # noqa: F401 - registers them
-from solver_nas.onnx import tensors
 from solver_nas.onnx.facts import (
-    Context,
     Fact,
     Facts,
     Source,
-    opset_of,
-    schema_of,
     taken_branch,
 )
 from solver_nas.onnx.flatten import Program, Step, flatten
-from solver_nas.onnx.operator import (
-    COMPUTED,
-    CONSTANT,
-    OPAQUE,
-    PREFIX,
-    Operator,
-    Reading,
-    Slot,
-    UnsupportedError,
-    Value,
-    operators,
-)
+from solver_nas.onnx.inference import Context, opset_of, schema_of
+from solver_nas.onnx.op import Slot, UnsupportedError, Value
+from solver_nas.onnx.operator import COMPUTED, CONSTANT, OPAQUE, PREFIX, Operator, Reading, operators
 from solver_nas.onnx.trials import find_facts, open_sizes
 from solver_nas.onnx.views import REAL, View, Views
 
@@ -318,7 +305,7 @@ class _Builder:
         if fact.shape is None or None in fact.shape or prod(size or 0 for size in fact.shape) > tensors.LARGEST:
             raise StoreError(f"node {step.name!r} ({step.operator}) computes a constant of shape {fact.shape}")
         given = {local: self._array(name) for local, name in zip(step.node.input, step.inputs, strict=True) if name}
-        found = knowledge.run(step.node, given, self._facts.context, limit=None)
+        found = inference.run(step.node, given, self._facts.context, limit=None)
         if found is None:
             raise StoreError(f"node {step.name!r} ({step.operator}) computes a constant in a way that fails here")
         array = np.array(found[step.node.output[step.outputs.index(key)]])

@@ -9,7 +9,8 @@ from onnx import ModelProto, TensorProto
 
 from solver_nas.errors import RequestError, StoreError
 from solver_nas.onnx import tensors
-from solver_nas.onnx.facts import SMALL, TRIALS, Fact, Facts, Seen, Source, context_of
+from solver_nas.onnx.facts import TRIALS, Fact, Facts, Seen, Source
+from solver_nas.onnx.inference import SMALL, context_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from solver_nas.errors import VerificationError
+from solver_nas.errors import StoreError, VerificationError
 from solver_nas.graph import Port
 from solver_nas.onnx import runtime
 from solver_nas.onnx.masking import Removal, masked, taken_together
@@ -25,11 +25,17 @@ if TYPE_CHECKING:
     from solver_nas.plan import Blueprint
 
 Array = NDArray[Any]
+#: The axes of an output that change their size, and which old position each place has; -1 for a new one.
+Moved = tuple[tuple[int, NDArray[np.intp]], ...]
 
 TOLERANCE = 1e-4  # relative to the largest number of an output: single precision, added up in another order
 _ROUNDING = 1e-6  # relative: several times that of single precision
 _MOST = 0.05  # relative: more cannot be rounding that a model is any good with
 _NOISE = 10.0  # times what the original without the neurons that go differs from itself, computed in another order
+
+
+class TrialError(StoreError):
+    """A model cannot be tried out with certain inputs."""
 
 
 class Comparison(NamedTuple):
@@ -82,16 +88,23 @@ def removal(graph: Graph, labels: Labels, blueprint: Blueprint) -> Removal:
     return Removal(graph, labels, stays, _settings(blueprint.after))
 
 
-def addition(graph: Graph, labels: Labels, blueprint: Blueprint) -> Removal:
-    """What a change of sizes has added to the model behind it; only where a tensor has a single block."""
+def addition(labels: Labels, after: Labels, blueprint: Blueprint) -> Removal:
+    """What a change of sizes has added to the model behind it.
+
+    Args:
+        labels: before the change.
+        after: behind it.
+        blueprint: the change.
+    """
     stays = {}
-    for port, tensor in labels.tensors.items():
+    for port, tensor in after.tensors.items():
         masks = [np.ones(block.neurons.shape, bool) for block in tensor.blocks]
-        index = blueprint.indices[port.vertex]
-        if masks and len(index) == masks[-1].size:
-            masks[-1] = (index >= 0).reshape(masks[-1].shape)
+        for place, block in enumerate(labels.tensors[port].blocks):
+            index = blueprint.moves.flat(block.neurons)[1]
+            if place < len(masks) and len(index) == masks[place].size:
+                masks[place] = (index >= 0).reshape(masks[place].shape)
         stays[port.vertex] = masks
-    return Removal(graph, labels, stays, _settings(blueprint.before))
+    return Removal(blueprint.after, after, stays, _settings(blueprint.before))
 
 
 def _settings(graph: Graph) -> dict[str, Mapping[str, object]]:
@@ -120,7 +133,7 @@ def compare(
     added: Removal | None,
     arrays: tuple[Mapping[str, Array], Mapping[str, Array]],
     inputs: Mapping[str, Array],
-    moved: Mapping[str, tuple[int, NDArray[np.intp]]],
+    moved: Mapping[str, Moved],
 ) -> Comparison:
     """Run the changed model beside the original without what goes.
 
@@ -132,19 +145,39 @@ def compare(
         added: what comes, where it has to be left out as well.
         arrays: all parameters before and after.
         inputs: for both.
-        moved: outputs that change their size: the axis, and which old position each place has, -1 for a new one.
+        moved: outputs that change their size.
 
     Raises:
-        StoreError: one of them cannot be run.
+        TrialError: the original cannot be run with these inputs, or returns nothing that could be compared.
+        StoreError: the changed model cannot be run.
     """
     one = masked(before, structure, gone, arrays[0])
     other = after if added is None else masked(after, structure, added, arrays[1])
-    found, made = (runtime.run(runtime.session(model), inputs) for model in (one, other))
+    found = _answered(one, inputs)
+    made = runtime.run(runtime.session(other), inputs)
     difference, allowed = runtime.distance(_kept(found, moved, old=True), _kept(made, moved, old=False)), TOLERANCE
     if difference > TOLERANCE:
         noise = max(_noise(one, found, inputs), _noise(other, made, inputs))
         allowed = min(max(TOLERANCE, _NOISE * noise), _MOST)
     return Comparison(difference, added is None, allowed)
+
+
+def _answered(model: ModelProto, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The outputs of a model that another one is to be compared with.
+
+    Raises:
+        TrialError: there are none, or one of them has no finite number: whatever is compared with it is equal.
+    """
+    try:
+        found = runtime.run(runtime.session(model), inputs)
+    except StoreError as error:
+        raise TrialError(str(error)) from error
+    for name, array in found.items():
+        if array.size and array.dtype.kind in "fc" and not np.isfinite(array).any():
+            raise TrialError(f"output {name!r} has no finite number, so that nothing can be compared")
+    if not any(array.size for array in found.values()):
+        raise TrialError("the model returns nothing, so that nothing can be compared")
+    return found
 
 
 def _noise(model: ModelProto, found: Mapping[str, Array], inputs: Mapping[str, Array]) -> float:
@@ -159,24 +192,25 @@ def _shaken(array: Array) -> Array:
     return (array * (1 + _ROUNDING)).astype(array.dtype) if array.dtype.kind == "f" else array
 
 
-def _kept(
-    outputs: Mapping[str, Array], moved: Mapping[str, tuple[int, NDArray[np.intp]]], *, old: bool
-) -> dict[str, Array]:
+def _kept(outputs: Mapping[str, Array], moved: Mapping[str, Moved], *, old: bool) -> dict[str, Array]:
     """What outputs have in common before and after."""
     found = dict(outputs)
-    for name, (axis, index) in moved.items():
-        places = index[index >= 0] if old else np.flatnonzero(index >= 0)
-        found[name] = np.take(found[name], places, axis=axis)
+    for name, axes in moved.items():
+        for axis, index in axes:
+            places = index[index >= 0] if old else np.flatnonzero(index >= 0)
+            found[name] = np.take(found[name], places, axis=axis)
     return found
 
 
-def moved_outputs(
-    structure: Structure, labels: Labels, blueprint: Blueprint
-) -> dict[str, tuple[int, NDArray[np.intp]]]:
-    """Outputs whose neurons change: the axis, and where they stood."""
+def moved_outputs(structure: Structure, labels: Labels, blueprint: Blueprint) -> dict[str, Moved]:
+    """Outputs whose neurons change."""
     found = {}
     for name, vertex in structure.outputs.items():
-        index, blocks = blueprint.indices[vertex], labels.tensors[Port(vertex)].blocks
-        if blocks and not np.array_equal(index, np.arange(blocks[-1].neurons.size)):
-            found[name] = (blocks[-1].axes[-1], index)
+        moved = []
+        for block in labels.tensors[Port(vertex)].blocks:
+            index = blueprint.moves.flat(block.neurons)[1]
+            if not np.array_equal(index, np.arange(block.neurons.size)):
+                moved.append((block.axes[-1], index))
+        if moved:
+            found[name] = tuple(moved)
     return found

@@ -32,6 +32,7 @@ from solver_nas.onnx import OnnxModel, calibrate, load
 from solver_nas.onnx.rewrite import written
 from solver_nas.onnx.runtime import run, session
 from solver_nas.onnx.verify import TOLERANCE, valid
+from solver_nas.rules import label
 from tests.benchmarks.measures import Feed, Real, real_models, runner
 
 if TYPE_CHECKING:
@@ -128,11 +129,10 @@ def sweep(real: Real) -> None:
 def _unchanged(model: OnnxModel) -> bool:
     """Whether reading and writing gives a model that computes the same, bit for bit."""
     assert model.trial_inputs is not None, "it was opened with some"
-    origin, structure = model.read_as
+    origin, _ = model.read_as
     one, other = (run(session(proto), model.trial_inputs) for proto in (origin.whole, model.proto))
     twin = load(model.proto)
     again = run(session(twin.proto), model.trial_inputs)
-    del structure
     return all(np.array_equal(one[name], other[name]) and np.array_equal(one[name], again[name]) for name in one)
 
 
@@ -150,6 +150,8 @@ def _row(real: Real, before: float, samples: Feed, utility: str, fraction: float
     clock = [time.perf_counter()]
     model = opened(real)
     clock.append(time.perf_counter())
+    label(model.graph)
+    clock.append(time.perf_counter())
     if utility == "activation":
         calibrate(model, samples)
     worth = model.default_utility if utility == "activation" else normalised(magnitude, "mean")
@@ -163,11 +165,12 @@ def _row(real: Real, before: float, samples: Feed, utility: str, fraction: float
     plan.apply()
     clock.append(time.perf_counter())
     after = real.score(runner(model.proto))
-    read, record, solve, write = np.diff(clock)
+    read, labels, record, solve, write = np.diff(clock)
     certificate = plan.certificate
     return (
         f"{real.name:<24} {utility:<10} {fraction:.2f} x{multiple}: {certificate.status.value}, gap "
-        f"{certificate.gap:.1e}; read {read:.2f} s, record {record:.1f} s, plan {solve:.2f} s, apply {write:.2f} s; "
+        f"{certificate.gap:.1e}; read {read:.2f} s, label {labels:.2f} s, record {record:.1f} s, plan {solve:.2f} s, "
+        f"write and compare {write:.2f} s; "
         f"{real.measure} {before:.3f} -> {after:.3f}"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ def test_inspect(path: Path) -> None:
     found = told("inspect", path, *SHAPE)
     parts = {part["name"]: part for part in found["vertices"]}
     assert parts["conv"]["neurons"] == 8
-    assert parts["conv"]["group"] == parts["add"]["group"]
-    assert parts["conv"]["group"] != parts["lstm"]["group"]
+    assert parts["conv"]["groups"] == parts["add"]["groups"]
+    assert parts["conv"]["groups"] != parts["lstm"]["groups"]
     assert parts["y"]["free"] == 0
     assert found["parameters"] == sum(array.size for array in load(path).arrays.values() if array.dtype.kind == "f")
     assert 0 < found["free_macs"] < found["macs"]
@@ -126,9 +127,36 @@ def test_compare(path: Path, tmp_path: Path) -> None:
     assert found["parameters"][1] < found["parameters"][0]
     assert found["macs"][1] < found["macs"][0]
     assert found["bytes"] == [path.stat().st_size, out.stat().st_size]
-    assert found["distance"] > 0
+    assert found["distance"] == max(found["distances"].values()) > 0
+    assert set(found["distances"]) == {output.name for output in small_model().graph.output}
     assert told("compare", path, path, "--repeats", 1)["distance"] == 0
     assert "distance of outputs" in run("compare", path, out, "--repeats", 1).output
+
+
+def test_objects_have_the_keys_that_are_documented(path: Path, tmp_path: Path) -> None:
+    page = Path(__file__, "../../../docs/command-line.md").resolve().read_text()
+    section = page.split("## JSON of the commands about models")[1].split("\n## ")[0]
+    documented = {}
+    for part in re.split(r"\n(?=`\w+`[^\n]*:\n)", section)[1:]:
+        heading, table = part.split(":\n", 1)
+        keys = [key for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for key in re.findall(r"`(\w+)`", row)]
+        documented.update(dict.fromkeys(re.findall(r"`(\w+)`", heading), keys))
+    plan, out = tmp_path / "plan.json", tmp_path / "out.onnx"
+    wish = ("--set", "conv=-4")
+    found = {
+        "inspect": told("inspect", path),
+        "explain": told("explain", path, *wish),
+        "plan": told("plan", path, *wish, "-o", plan),
+        "apply": told("apply", path, plan, "-o", out),
+        "shrink": told("shrink", path, *wish, "-o", out),
+        "compare": told("compare", path, out, "--repeats", 1),
+        "draw": told("draw", path, "-o", tmp_path / "model.svg"),
+    }
+    assert {name: sorted(keys) for name, keys in documented.items()} == {
+        name: sorted(one) for name, one in found.items()
+    }
+    (vertices,) = re.findall(r"^\| `vertices` \| one object each: (.*) \|$", section, re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", vertices.replace("`null`", ""))) == sorted(found["inspect"]["vertices"][0])
 
 
 def test_what_is_impossible_is_an_object_too(path: Path) -> None:

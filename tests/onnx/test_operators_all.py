@@ -12,7 +12,7 @@ from onnx import ModelProto
 
 from solver_nas import explain
 from solver_nas.onnx import load, operators
-from solver_nas.onnx.operator import UnsupportedError
+from solver_nas.onnx.op import UnsupportedError
 from solver_nas.onnx.rules.sealed import REASONS
 from solver_nas.rules import rule_of
 from tests.onnx.models import BATCH, BOOL, DELTAS, FLOAT, INT64, TOKENS, Builder, change, held, image, law, tokens

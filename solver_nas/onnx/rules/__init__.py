@@ -34,5 +34,8 @@ from solver_nas.onnx.rules import (
     sealed as sealed,
 )
 from solver_nas.onnx.rules import (
+    segments as segments,
+)
+from solver_nas.onnx.rules import (
     windows as windows,
 )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from solver_nas.onnx.operator import UnsupportedError, operator, settings
+from solver_nas.onnx.op import UnsupportedError
+from solver_nas.onnx.operator import operator, settings
 from solver_nas.rules.contract import einsum, elementwise
 from solver_nas.rules.primitives import concat, take, transpose
 from solver_nas.rules.reshape import merge_axes, split_axis
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
     from solver_nas.graph import Vertex
     from solver_nas.labels import Neurons, Tensor
-    from solver_nas.onnx.operator import Op, Reading
+    from solver_nas.onnx.op import Op
+    from solver_nas.onnx.operator import Reading
     from solver_nas.rules import Resized
 
 _WHY = "attention: equal heads and sizes"

@@ -9,7 +9,7 @@ from solver_nas.rules.contract import einsum, elementwise
 
 if TYPE_CHECKING:
     from solver_nas.labels import Tensor
-    from solver_nas.onnx.operator import Op
+    from solver_nas.onnx.op import Op
     from solver_nas.rules.scope import Weight
 
 

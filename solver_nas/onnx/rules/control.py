@@ -11,7 +11,7 @@ from solver_nas.rules.contract import elementwise
 from solver_nas.rules.primitives import same, whole
 
 if TYPE_CHECKING:
-    from solver_nas.onnx.operator import Op
+    from solver_nas.onnx.op import Op
 
 
 def _alike(op: Op, tensors: list[Tensor], why: str) -> Tensor:

@@ -15,7 +15,8 @@ from solver_nas.rules.primitives import same
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from solver_nas.onnx.operator import Op, Reading
+    from solver_nas.onnx.op import Op
+    from solver_nas.onnx.operator import Reading
 
 _FUNCTIONS = (
     *("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Celu", "Cos", "Cosh", "Elu", "Erf", "Exp"),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from solver_nas.graph import Vertex
-    from solver_nas.onnx.operator import Op, Slot
+    from solver_nas.onnx.op import Op, Slot
     from solver_nas.rules import Resized
 
 

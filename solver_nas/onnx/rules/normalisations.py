@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from solver_nas.graph import Vertex
     from solver_nas.labels import Tensor
-    from solver_nas.onnx.operator import Op
+    from solver_nas.onnx.op import Op
     from solver_nas.rules import Resized
 
 

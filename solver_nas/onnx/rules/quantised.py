@@ -13,7 +13,7 @@ from solver_nas.rules.primitives import reduce, same
 
 if TYPE_CHECKING:
     from solver_nas.labels import Tensor
-    from solver_nas.onnx.operator import Op
+    from solver_nas.onnx.op import Op
 
 
 @operator("QuantizeLinear", "DequantizeLinear", note="each neuron by itself; scales of single channels follow")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from solver_nas.graph import Vertex
-    from solver_nas.onnx.operator import Op
+    from solver_nas.onnx.op import Op
     from solver_nas.rules import Resized
     from solver_nas.rules.scope import Weight
 

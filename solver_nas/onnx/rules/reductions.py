@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from solver_nas.labels import Tensor
-    from solver_nas.onnx.operator import Op
+    from solver_nas.onnx.op import Op
 
 
 def _reduced(op: Op) -> Tensor:

@@ -8,7 +8,7 @@ from solver_nas.onnx.operator import operator
 
 if TYPE_CHECKING:
     from solver_nas.labels import Tensor
-    from solver_nas.onnx.operator import Op
+    from solver_nas.onnx.op import Op
 
 _POSITIONS = "positions depend on data"
 _SEQUENCE = "its elements are tensors of any shape"
