@@ -10,6 +10,7 @@ from solver_nas.asking import Ask, Worth
 from solver_nas.explain import Explanation
 from solver_nas.graph import Port
 from solver_nas.limits import View
+from solver_nas.moves import carried
 from solver_nas.requests import Target
 from solver_nas.rules import Takes
 from solver_nas.rules.bridge import KIND as BRIDGE
@@ -157,11 +158,11 @@ class _EditWorth(Worth):
         vector = self.of(handle)
         if bridged and takes(handle.vertex) is Takes.STACKED:
             # What reads a concatenation knows its parts by what they are worth.
-            vector = vector + np.concatenate([self.of(part) for part in handle.inputs])
+            parts = np.concatenate([self.of(part) for part in handle.inputs])
+            vector = vector + parts if len(parts) == len(vector) else vector
         for step in self._moves:
             # Readers know a concatenation by its neurons before the edit.
             if known_as.vertex in step and not (bridged and known_as.vertex in self._prospect.touched):
-                moved = step[known_as.vertex]
-                vector = np.where(moved >= 0, vector[moved], 0.0)
+                vector = carried(vector, step[known_as.vertex], 0.0)
         # The neurons may stand along another axis than those that the vertex is known by, or be others by now.
         return vector if len(vector) == self._sizes[name] else np.zeros(self._sizes[name])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from solver_nas.asking import Ask
 from solver_nas.change import Change, carry_out
 from solver_nas.errors import GraphError, RequestError
+from solver_nas.explain import EXPLAINING
 from solver_nas.frontend import Handle, Model, owner
 from solver_nas.planning import explain_request, impossible, make_plan, strategy_of
 from solver_nas.solve import GAP, TIME_LIMIT
@@ -207,6 +208,7 @@ def explain(
     *,
     nin: Mapping[Any, Any] | None = None,
     limits: Limits = (),
+    time_limit: float = EXPLAINING,
     seed: int = 0,
 ) -> Explanation:
     """Say whether a request is possible, and if not, why not and what would be.
@@ -216,12 +218,13 @@ def explain(
         delta: as for `delta_nout`.
         nin: as for `plan_change`.
         limits: as for `delta_nout`.
+        time_limit: in seconds; if it is up, an explanation may have lines that are not needed.
         seed: for the solver.
 
     Returns:
         An explanation: true if the request is possible; `print` it for the words.
     """
-    return explain_request(_ask(request, delta, nin, (), limits), seed=seed)
+    return explain_request(_ask(request, delta, nin, (), limits), time_limit=time_limit, seed=seed)
 
 
 def _pairs(request: object, delta: object) -> list[tuple[Handle, object]]:

@@ -10,6 +10,7 @@ import numpy as np
 from solver_nas.apply import follow
 from solver_nas.change import Change, check_objective, size_table
 from solver_nas.errors import PlanError, RuleError
+from solver_nas.moves import carried
 from solver_nas.rules import label
 from solver_nas.weights import recentred
 
@@ -94,10 +95,9 @@ class EditPlan:
             index = np.arange(self.origin.handle(name).nout)
             for step in self.moves:
                 if name in step:
-                    index = np.where(step[name] >= 0, index[step[name]], -1)
+                    index = carried(index, step[name], -1)
             size = self.result.handle(name).nout
             if len(index) != size:
-                # Another axis is the one of its neurons now.
                 index = np.full(size, -1)
             index.flags.writeable = False
             found[name] = index

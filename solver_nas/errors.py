@@ -24,6 +24,10 @@ class RuleError(SolverNasError, ValueError):
     """A rule cannot say how neurons flow through an operation, or forgot to."""
 
 
+class BrokenRuleError(SolverNasError):
+    """The code of a rule has a mistake: it raised something else than a `RuleError`, or returned no tensor."""
+
+
 class UtilityError(SolverNasError, ValueError):
     """A utility has the wrong length, or is not a finite number."""
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from solver_nas.graph import Graph
     from solver_nas.labels import Labels
-_TIME_LIMIT = 10.0  # seconds; an explanation that is not minimal beats a minimal one that nobody waits for
+EXPLAINING = 10.0  # seconds; an explanation that is not minimal beats a minimal one that nobody waits for
 _LEAST_TIME = 0.2  # seconds for a single question, once the time is up
 
 _NEVER = Status.INFEASIBLE
@@ -97,7 +97,7 @@ def explain_conflict(
     subject: str = "",
     limits: Sequence[Restriction] = (),
     insert: bool = True,
-    time_limit: float = _TIME_LIMIT,
+    time_limit: float = EXPLAINING,
     seed: int = 0,
 ) -> Explanation:
     """Find out whether exact wishes can be met together, and if not, why.

@@ -6,8 +6,6 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from solver_nas.classes import classify, loose_joints
 from solver_nas.errors import ImpossibleError, RequestError, TimeLimitError
 from solver_nas.labels import Reason, Tie
@@ -38,6 +36,7 @@ class Job:
         self.notes: list[str] = []
         self._free: Certificate | None = None
         self._deadline = 0.0
+        self._seconds: dict[str, float] = {}
 
     def draw(self, targets: Sequence[Target]) -> Blueprint | None:
         """The best blueprint, or `None` if the wishes contradict the relations between sizes.
@@ -47,6 +46,7 @@ class Job:
         """
         labels = self.ask.labels
         self._free, self._deadline = None, time.perf_counter() + self.time_limit
+        self._seconds = {"pose": 0.0, "solve": 0.0, "plan": 0.0}
         try:
             return self._draw(labels, targets)
         except DisorderError as error:
@@ -92,7 +92,7 @@ class Job:
         return replace(made, certificate=replace(made.certificate, status=Status.FEASIBLE, bound=bound))
 
     def _draw(self, labels: Labels, targets: Sequence[Target], *, insert: bool = True) -> Blueprint | None:
-        clock = [time.perf_counter()]
+        clock = time.perf_counter()
         self.worth.asked.clear()
         problem = pose(
             labels,
@@ -105,28 +105,34 @@ class Job:
             promise=self.ask.promise,
         )
         self.ask.check_unchanged()
-        clock.append(time.perf_counter())
+        clock = self._passed("pose", clock)
         # The time is for all tries together; one that begins late has a little nevertheless.
         left = self.time_limit
         if self._free is not None:
-            left = max(self._deadline - clock[-1], min(_LEAST_TIME, left))
+            left = max(self._deadline - clock, min(_LEAST_TIME, left))
         counts = solve(problem, time_limit=left, seed=self.seed, gap=self.ask.gap)
-        clock.append(time.perf_counter())
+        clock = self._passed("solve", clock)
         if counts.status is Status.INFEASIBLE:
             return None
         if counts.status is Status.UNKNOWN and counts.method:
             raise RequestError(counts.method)
         if counts.status is Status.UNKNOWN:
             raise TimeLimitError(f"no solution was found within {self.time_limit} s; give it more time")
-        seconds = dict(zip(("pose", "solve"), np.diff(clock).tolist(), strict=True))
-        certificate = certify(problem, counts, seconds)
+        certificate = certify(problem, counts, self._seconds)
         # Vertices that only an earlier try could change keep all that they are worth.
         rest = sum(float(worth.sum()) for name, worth in self.worth.seen.items() if name not in self.worth.asked)
         certificate = replace(certificate, objective=certificate.objective + rest, bound=certificate.bound + rest)
         self._free = self._free or certificate
-        blueprint = draw(self.ask.graph, labels, problem.class_of, select(problem, counts), certificate)
-        seconds["plan"] = time.perf_counter() - clock[-1]
-        return blueprint
+        try:
+            return draw(self.ask.graph, labels, problem.class_of, select(problem, counts), certificate)
+        finally:
+            self._passed("plan", clock)
+
+    def _passed(self, phase: str, since: float) -> float:
+        """Add to the time of a phase, over all tries; returns the time."""
+        now = time.perf_counter()
+        self._seconds[phase] += now - since
+        return now
 
 
 def _alike(labels: Labels) -> Labels:

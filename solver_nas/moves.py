@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,6 +130,19 @@ class Moves:
         if int(np.prod(shape)) != len(moved):
             raise PlanError(f"{array.shape} neurons become {len(moved)}, which are no rectangle")
         return moved.reshape(shape)
+
+
+def carried(values: NDArray[Any], moved: Index, new: float) -> NDArray[Any]:
+    """What neurons take along when they move, and what new ones get.
+
+    Args:
+        values: one for every old neuron.
+        moved: the old position of every neuron, -1 for a new one.
+        new: for new neurons, and for all where the neurons stood along another axis before.
+    """
+    if moved.max(initial=-1) >= len(values):
+        return np.full(len(moved), new, values.dtype)
+    return np.where(moved >= 0, np.append(values, np.array(new, values.dtype))[moved], new).astype(values.dtype)
 
 
 def _counting(counts: IntArray) -> IntArray:

@@ -17,7 +17,7 @@ from solver_nas.explain import Explanation, explain_conflict
 from solver_nas.frontend import Handle, owner
 from solver_nas.job import Job
 from solver_nas.requests import is_whole
-from solver_nas.solve import TIME_LIMIT, Status
+from solver_nas.solve import Status
 from solver_nas.strategies import LOGGER, NAMED, Attempt, Stop, Strategy, Tell, Wishes, check_seconds
 from solver_nas.weights import Initialiser, Initialisers, zeros
 
@@ -161,15 +161,16 @@ def check_seed(seed: object) -> None:
         raise RequestError(f"the seed is a whole number from 0 on, got {seed!r}")
 
 
-def explain_request(ask: Ask, *, seed: int) -> Explanation:
+def explain_request(ask: Ask, *, time_limit: float, seed: int) -> Explanation:
     """Whether a request is possible; if not, why."""
+    check_seconds(time_limit)
     explanation = explain_conflict(
-        ask.graph, ask.labels, ask.targets(), limits=ask.limits, insert=ask.insert, seed=seed
+        ask.graph, ask.labels, ask.targets(), limits=ask.limits, insert=ask.insert, time_limit=time_limit, seed=seed
     )
     if explanation:
         # Sizes can fit where the order of neurons does not.
         try:
-            Job(ask, ask.worth({}), TIME_LIMIT, seed, None).draw(ask.targets())
+            Job(ask, ask.worth({}), time_limit, seed, None).draw(ask.targets())
         except ImpossibleError as error:
             return Explanation(possible=False, reasons=(str(error),))
     return explanation

@@ -170,6 +170,8 @@ def _target(labels: Labels, port: Port, delta: int, exact: bool, must: bool, tex
         raise RequestError(f"{text} is {before}; a change by {delta:+d} is more than {LARGEST:,} neurons")
     if not exact:
         delta = max(delta, 1 - before)
+    if not before:
+        raise RequestError(f"{text} is 0: it has no neurons that could change")
     if before + delta < 1:
         raise RequestError(
             f"{text} is {before}; a change by {delta:+d} leaves {before + delta}, at least 1 has to stay"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from solver_nas.cli import compare, demo, draw, explain, inspect, plan, solve
@@ -15,8 +18,18 @@ main = typer.Typer(
 )
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("solver_nas"))
+        raise typer.Exit
+
+
 @main.callback()
-def _root() -> None:
+def _root(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """Change the architecture of trained networks: provably the best neurons stay."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,7 @@ from solver_nas import api
 from solver_nas.cli.console import ExitStatus, failures_told, show_json, waiting
 from solver_nas.cli.models import Json, ModelFile, Shapes, Wishes, opened, wishes
 from solver_nas.errors import RequestError
+from solver_nas.explain import EXPLAINING
 
 if TYPE_CHECKING:
     from solver_nas.explain import Explanation
@@ -20,7 +21,13 @@ EXAMPLES = (
 )
 
 
-def explain(model: ModelFile, sizes: Wishes = None, input_shape: Shapes = None, as_json: Json = False) -> None:
+def explain(
+    model: ModelFile,
+    sizes: Wishes = None,
+    input_shape: Shapes = None,
+    time_limit: Annotated[float, typer.Option(metavar="SECONDS", help="Search ends after that.")] = EXPLAINING,
+    as_json: Json = False,
+) -> None:
     """Say whether vertices can have other sizes together; if not, what stands in the way, and what would work.
 
     The exit status is 3 if they cannot.
@@ -31,7 +38,7 @@ def explain(model: ModelFile, sizes: Wishes = None, input_shape: Shapes = None, 
             asked = wishes(opened_model, sizes)
             if not asked:
                 raise RequestError("say what should change: --set NAME=-16")
-            found = api.explain(asked)
+            found = api.explain(asked, time_limit=time_limit)
         if as_json:
             show_json(_object(found))
         else:

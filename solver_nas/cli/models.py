@@ -105,7 +105,9 @@ def wishes(model: OnnxModel, texts: Sequence[str] | None) -> dict[Handle, int]:
         if not name or not re.fullmatch(r"[+-]?\d{1,9}", amount):
             raise RequestError(f"--set is a vertex and a number, such as conv1=-16, conv1=+8 or conv1=64, got {text!r}")
         for handle in vertices(model, name, "--set"):
-            found[handle] = int(amount) if amount[0] in "+-" else int(amount) - handle.nout
+            delta = int(amount) if amount[0] in "+-" else int(amount) - handle.nout
+            if found.setdefault(handle, delta) != delta:
+                raise RequestError(f"--set says two things about {handle.name!r}: {found[handle]:+d} and {delta:+d}")
     return found
 
 

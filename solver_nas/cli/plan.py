@@ -293,7 +293,7 @@ class _Told:
         self._before = {"parameters": before.parameters, "macs": before.macs}
         self._makers = {part.name for part in before.parts if part.makes}
         self._after = totals_after(plan)
-        self._text = str(plan)
+        self._limited = dict(plan.costs)
 
     def show(self, where: Path | None) -> None:
         """Print it."""
@@ -314,8 +314,9 @@ class _Told:
         shown = [(name, sizes) for name, sizes in changed if name in self._makers] or changed
         rows = [[shortened(name), str(old), str(new)] for name, (old, new) in shown[:_ROWS]]
         left = len(changed) - len(rows)
-        title = "Sizes that change" + (f" ({left} more follow)" if left else "")
-        return table(title, ["vertex", "before", "after"], rows)
+        if left:
+            rows.append([f"({left} more follow)", "", ""])
+        return table("Sizes that change", ["vertex", "before", "after"], rows)
 
     def _costs(self) -> Table:
         rows = []
@@ -323,6 +324,8 @@ class _Told:
             old, new = self._before[name], self._after[name]
             if old is not None and new is not None:
                 rows.append([text, f"{old:,}", f"{new:,}", f"{new / old:.1%}" if old else ""])
+        for limit, (was, becomes) in self._limited.items():
+            rows.append([limit, f"{was:,.12g}", f"{becomes:,.12g}", f"{becomes / was:.1%}" if was else ""])
         return table("In all", ["", "before", "after", "share"], rows)
 
     def _object(self, where: Path | None) -> dict[str, object]:
@@ -335,6 +338,7 @@ class _Told:
             "sizes": {name: list(sizes) for name, sizes in self._plan.sizes.items() if sizes[0] != sizes[1]},
             "before": dict(self._before),
             "after": dict(self._after),
+            "limits": {limit: list(amounts) for limit, amounts in self._limited.items()},
             "seconds": self._seconds,
             "notes": list(self._plan.notes),
             "output": None if where is None else str(where),

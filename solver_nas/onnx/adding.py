@@ -44,6 +44,9 @@ def addition(
     schema = schema_of(operator, opset_of(context, operator))
     if schema is None:
         raise GraphError(f"nobody knows the operator {operator!r} in version {opset_of(context, operator)}")
+    for one in inputs:
+        if isinstance(one, Handle) and graph.vertex(one.name).kind == f"{PREFIX}output":
+            raise GraphError(f"{one.name!r} is what the model returns; add vertices before it")
     title = _free_name(graph, operator) if name is None else name
     if title in graph:
         raise GraphError(f"vertex {title!r} is there already; names must be unique")
@@ -62,7 +65,7 @@ def addition(
     try:
         facts.learn(step)
     except StoreError as error:
-        raise GraphError(f"a {operator} cannot stand there: {error}") from error
+        raise GraphError(f"{operator!r} cannot stand there: {error}") from error
     slots, ports, parameters, made = _operands(step, inputs, set(arrays), structure)
     shape = facts[value].sized
     described: dict[str, object] = {
@@ -75,6 +78,7 @@ def addition(
         "onnx": settings,
         "slots": slots,
         "shape": shape or (),
+        "fact": facts[value],
     }
     known, why = operators().get(operator), ""
     if known is None or shape is None:
@@ -113,7 +117,9 @@ def _fact(graph: Graph, structure: Structure, one: Handle | Array) -> Fact:
         return Fact(helper.np_dtype_to_tensor_dtype(array.dtype), Source.CONSTANT, (Seen(array.shape, array),))
     vertex = graph.vertex(one.name)
     shape: Shape = one.shape
-    known = structure.facts.known.get(str(vertex.attributes.get("value", vertex.attributes.get("name"))))
+    # What was added a moment ago is not known to the structure that was read.
+    added = cast("Fact | None", vertex.attributes.get("fact"))
+    known = added or structure.facts.known.get(str(vertex.attributes.get("value", vertex.attributes.get("name"))))
     if known is None:
         return Fact(1, Source.DATA, (Seen(shape, None),))
     seen = []

@@ -128,7 +128,26 @@ def infer(
         raise StoreError(
             f"node {step.name!r} ({step.operator}) cannot take inputs of shapes {shapes}: {error}"
         ) from error
-    return {name: _read(kind) for name, kind in found.items()}
+    types_ = {name: _read(kind) for name, kind in found.items()}
+    if step.operator == "Reshape" and given[0] is not None:
+        _check_elements(step, given[0].at(trial).shape, next(iter(types_.values()))[1])
+    if step.operator in _WINDOWS:
+        # A window that is larger than what it slides over: these sizes say nothing about others.
+        types_ = {
+            name: (dtype, shape and tuple(size or None for size in shape)) for name, (dtype, shape) in types_.items()
+        }
+    return types_
+
+
+def _check_elements(step: Step, before: Shape | None, after: Shape | None) -> None:
+    """A whole shape that is written down goes through shape inference, whatever it is given."""
+    if before is None or after is None or None in before or None in after:
+        return
+    if prod(size or 0 for size in before) != prod(size or 0 for size in after):
+        raise StoreError(f"node {step.name!r} ({step.operator}) cannot turn the shape {before} into {after}")
+
+
+_WINDOWS = frozenset({"Conv", "ConvInteger", "QLinearConv", "MaxPool", "AveragePool", "LpPool"})
 
 
 def _unknown(

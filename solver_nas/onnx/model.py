@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from solver_nas.costs import parameters
 from solver_nas.editable import Editable
-from solver_nas.errors import GraphError, RuleError, SolverNasError, StoreError, VerificationError
+from solver_nas.errors import GraphError, RequestError, RuleError, SolverNasError, StoreError, VerificationError
 from solver_nas.frontend import Handle as HandleClass
 from solver_nas.graph import Graph, Port
 from solver_nas.onnx import runtime, store, verify
@@ -27,7 +28,7 @@ from solver_nas.worth import default_utility
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
     from onnx import ModelProto
@@ -97,7 +98,7 @@ def load(
             sizes were found for what it leaves open.
         OSError: there is no such file.
     """
-    given = {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
+    given = _shapes(input_shapes)
     origin, structure, labels = _opened(source, given, free=free_outputs)
     state = State(
         structure.graph,
@@ -112,6 +113,29 @@ def load(
     model.trial_inputs = None if inputs is None else runtime.checked(structure, inputs)
     model.learn_labels(labels)
     return model
+
+
+def _shapes(given: object) -> dict[str, tuple[int | None, ...]]:
+    """Shapes of inputs as the caller has given them.
+
+    Raises:
+        RequestError: they are something else.
+    """
+    told = 'give input shapes as {"image": (1, 3, 224, 224)}, with positive integers, or None for what stays open'
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise RequestError(f"{told}; got {given!r}")
+    found = {}
+    for name, shape in given.items():
+        good = isinstance(shape, Sequence) and not isinstance(shape, str)
+        if not good or any(
+            isinstance(size, bool) or not (size is None or (isinstance(size, int | np.integer) and size > 0))
+            for size in shape
+        ):
+            raise RequestError(f"{told}; got {shape!r} for {name!r}")
+        found[str(name)] = tuple(None if size is None else int(size) for size in shape)
+    return found
 
 
 #: What code raises that meets something in a file that nobody foresaw.
@@ -210,7 +234,16 @@ class OnnxModel(Editable):
             if known is not None and known.graph is self.graph and _same(known.arrays, self.arrays):
                 self._proto = known
                 return known.proto
-        proto = written(self._origin, self._structure, self.graph, self.arrays)
+        try:
+            proto = written(self._origin, self._structure, self.graph, self.arrays)
+        except StoreError as error:
+            raise VerificationError(
+                f"the changed model does not hold together: {error}; nothing was changed"
+            ) from error
+        except (LookupError, TypeError, ValueError) as error:
+            if isinstance(error, SolverNasError):
+                raise
+            raise VerificationError(f"the changed model cannot be written: {error!r}; nothing was changed") from error
         self._proto = Written(self.graph, dict(self.arrays), proto)
         return proto
 
@@ -349,11 +382,11 @@ class OnnxModel(Editable):
             labels = label(Graph([*self.graph.vertices, vertex], self.graph.outputs), memory=self.labels.memory)
             if labels.choices.get((vertex.name, "refused")):
                 why = next(reason.rule for reason in labels.pinned if reason.vertex == vertex.name)
-                raise GraphError(f"a {operator} cannot stand there: {why}")
+                raise GraphError(f"{operator!r} cannot stand there: {why}")
         except GraphError:
             raise
         except (RuleError, TypeError, ValueError, NotImplementedError) as error:
-            raise GraphError(f"a {operator} cannot stand there: {error}") from error
+            raise GraphError(f"{operator!r} cannot stand there: {error}") from error
         self.arrays.update(frozen(arrays))
         self._state.fills.update(fills_of(Graph([replace(vertex, inputs=())])))
         self._labels = self._proto = self._session = self._approved = None
@@ -378,14 +411,7 @@ class OnnxModel(Editable):
         """
         assert isinstance(fork, OnnxModel), "forks are of the same class"
         if not same_wiring(self._structure, fork.graph):
-            try:
-                fork.settle()
-            except (LookupError, TypeError, ValueError) as error:
-                if isinstance(error, SolverNasError):
-                    raise
-                raise VerificationError(
-                    f"the changed model cannot be written: {error!r}; nothing was changed"
-                ) from error
+            fork.settle()
         super().take_over(fork)
 
     def settle(self) -> None:

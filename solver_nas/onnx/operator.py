@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
-from solver_nas.errors import RuleError
+from solver_nas.errors import BrokenRuleError, RuleError, SolverNasError
 from solver_nas.labels import Tensor
 from solver_nas.onnx.op import Op, UnsupportedError, Value
 from solver_nas.rules import Scope, Takes, changed, rule
@@ -135,11 +136,12 @@ def _rewriting(rewrite: Rewriting | None) -> Rewriting:
 def _guarded(flow: Flow) -> Callable[[Scope], Tensor]:
     """Pin everything around a node that the rule does not cover."""
 
+    @wraps(flow)
     def run(scope: Scope) -> Tensor:
         op = Op(scope)
         refused = (scope.vertex.name, "refused")
         try:
-            return op.out(flow(op))
+            return _called(flow, op)
         except UnsupportedError as error:
             return pinned(scope, str(error))
         except RuleError as error:
@@ -149,6 +151,16 @@ def _guarded(flow: Flow) -> Callable[[Scope], Tensor]:
             raise
 
     return run
+
+
+def _called(flow: Flow, op: Op) -> Tensor:
+    try:
+        return op.out(flow(op))
+    except SolverNasError:
+        raise
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        vertex = op.scope.vertex.name
+        raise BrokenRuleError(f"the rule for operator {op.operator!r} failed at {vertex!r}: {error!r}") from error
 
 
 def pinned(scope: Scope, why: str) -> Tensor:

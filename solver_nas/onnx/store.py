@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 from onnx import ModelProto
 
 from solver_nas.files import replace_file, replaceable
 from solver_nas.onnx.source import LARGEST_FILE, size_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _LARGE = 1024  # bytes from which on a tensor is kept beside the model
 
@@ -49,10 +55,29 @@ def write(model: ModelProto, path: Path, *, external: bool | None = None) -> Non
             location=beside.name,
             size_threshold=_LARGE,
         )
-        for made, target in ((folder / beside.name, beside), (folder / path.name, path)):
-            if made.exists():
-                # The folder was made for nobody else to look into; a new file has the rights of its neighbour.
-                shutil.copymode(target if target.exists() else folder / path.name, made)
-                made.replace(target)
+        pairs = [(folder / path.name, path)]
+        if (folder / beside.name).exists():
+            pairs.insert(0, (folder / beside.name, beside))
+        for made, target in pairs:
+            # The folder was made for nobody else to look into; a new file has the rights of its neighbour.
+            shutil.copymode(target if target.exists() else folder / path.name, made)
+        _replace_all(pairs, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _replace_all(pairs: Sequence[tuple[Path, Path]], folder: Path) -> None:
+    """Put files in the place of others: all of them, or none."""
+    done: list[tuple[Path, Path | None]] = []
+    try:
+        for made, target in pairs:
+            before = folder / f"{target.name}.before" if target.exists() else None
+            if before is not None:
+                os.link(target, before)
+            done.append((target, before))
+            made.replace(target)
+    except BaseException:
+        for target, before in reversed(done):
+            with suppress(OSError):
+                target.unlink(missing_ok=True) if before is None else before.replace(target)
+        raise

@@ -78,6 +78,9 @@ def understand(origin: Origin, given: Mapping[str, Sequence[int | None]], *, fre
     return _Builder(program, find_facts(origin.proto, program, given)).build(declared, free=free)
 
 
+_LARGEST_COMPUTED = 2**28  # elements of a constant that is computed while a model is read
+
+
 class _Builder:
     def __init__(self, program: Program, facts: Facts) -> None:
         self._program, self._facts = program, facts
@@ -302,7 +305,7 @@ class _Builder:
         """A large constant that the model computes from others."""
         assert step.node is not None, "constants do not enter bodies"
         fact = self._facts[key]
-        if fact.shape is None or None in fact.shape or prod(size or 0 for size in fact.shape) > tensors.LARGEST:
+        if fact.shape is None or None in fact.shape or prod(size or 0 for size in fact.shape) > _LARGEST_COMPUTED:
             raise StoreError(f"node {step.name!r} ({step.operator}) computes a constant of shape {fact.shape}")
         given = {local: self._array(name) for local, name in zip(step.node.input, step.inputs, strict=True) if name}
         found = inference.run(step.node, given, self._facts.context, limit=None)

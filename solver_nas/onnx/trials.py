@@ -86,6 +86,9 @@ def trial_sizes(shapes: Mapping[str, Sequence[int | str]]) -> Iterator[tuple[dic
         lambda place, trial: 32 * (5 + 2 * place + 6 * trial + 2 * trial * place),
         lambda _, trial: 32 * (7, 12)[trial],
         lambda place, trial: 16 * (20 + 3 * place + 7 * trial),
+        # Tables of positions may be short.
+        lambda _, trial: (64, 48)[trial],
+        lambda _, trial: (24, 16)[trial],
         lambda _, trial: (1, 2)[trial],
         lambda _, trial: 16000 * (1, 2)[trial],
     ]

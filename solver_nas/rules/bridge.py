@@ -59,6 +59,8 @@ def _flow(scope: Scope) -> Tensor:
     else:
         places = np.array(scope.integers("positions"), np.intp)
         there = places >= 0
+        if places.max(initial=-1) >= len(theirs):
+            raise scope.fail(f"axis {axis} has {len(theirs)} positions, more are expected behind it")
         scope.tape.tie(theirs[places[there]], mine[there], why)
         if not there.all():
             scope.tape.dismiss(mine[~there], scope.reason("what made these is not read any more"))

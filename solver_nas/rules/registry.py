@@ -108,17 +108,25 @@ def rule(
         takes: how many inputs it takes; edges can be added and removed unless that is fixed.
         buffers: roles of arrays that are not learned; they are no parameters when these are counted.
 
+    A function of the same name in the same module replaces the one before it, as when a notebook's cell runs again.
+
     Raises:
-        RuleError: the kind has a rule already.
+        RuleError: the kind has another rule already.
     """
 
     def register(flow: Flow) -> Flow:
-        if kind in _RULES:
+        known = _RULES.get(kind)
+        if known is not None and _place(known.flow) != _place(flow):
             raise RuleError(f"operation {kind!r} has a rule already; give yours another name")
         _RULES[kind] = Rule(kind, flow, rewrite, exact, takes, frozenset(buffers))
         return flow
 
     return register
+
+
+def _place(flow: Flow) -> tuple[str | None, str]:
+    """Where a function was defined."""
+    return getattr(flow, "__module__", None), getattr(flow, "__qualname__", repr(flow))
 
 
 def rule_of(kind: str) -> Rule | None:
