@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from solver_nas.errors import VerificationError
 from solver_nas.graph import Port
@@ -36,6 +36,8 @@ _LINEAR, _ZERO_POINT = frozenset({"QLinearConv", "QLinearMatMul"}), 7  # whose r
 _PER_CHANNEL = frozenset({"GroupNormalization", "InstanceNormalization"})  # scales stand for the second axis
 _RECURRENT = frozenset({"RNN", "GRU", "LSTM"})
 _FLOATS = frozenset({1, 10, 11, 16})  # float, half, double, bfloat16
+#: What is counted or chosen; smaller integers are quantised, and nothing is not zero among them.
+_COUNTS = frozenset({TensorProto.BOOL, TensorProto.INT32, TensorProto.INT64})
 
 
 class Removal(NamedTuple):
@@ -99,7 +101,9 @@ class _Masking:
             return
         value = str(vertex.attributes["value"])
         nothing = node.input[_ZERO_POINT] if _of(vertex) in _LINEAR else None
-        if self._structure.facts[value].dtype not in _FLOATS and nothing is None:
+        dtype = self._structure.facts[value].dtype
+        counted = dtype in _COUNTS and self._opset >= _WHERE
+        if dtype not in _FLOATS and not counted and nothing is None:
             return
         tensor = self._removal.labels.tensors[Port(vertex.name)]
         mask = np.ones([1] * len(tensor.shape), bool)
@@ -110,12 +114,15 @@ class _Masking:
         raw = self._fresh(f"{name}.raw")
         node.output[output] = raw
         after = self._around.setdefault(id(node), ([], []))[1]
-        after.append(self._select(mask, raw, name, self._structure.facts[value].dtype, nothing))
+        after.append(self._select(mask, raw, name, dtype, nothing))
 
     def _select(self, mask: Array, raw: str, name: str, dtype: int, nothing: str | None) -> NodeProto:
         kind = helper.tensor_dtype_to_np_dtype(dtype)
         if nothing is not None:
             return helper.make_node("Where", [self._constant(mask), raw, nothing], [name])
+        if dtype == TensorProto.BOOL:
+            # onnxruntime has no Where for these.
+            return helper.make_node("And", [raw, self._constant(mask)], [name])
         if self._opset < _WHERE:
             return helper.make_node("Mul", [raw, self._constant(mask.astype(kind))], [name])
         zero = self._constant(np.zeros((), kind))
