@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from solver_nas import Network, concat, delta_nout, explain, nn
+from solver_nas.errors import RequestError
 
 
 def test_the_sentence() -> None:
@@ -19,6 +20,14 @@ def test_the_sentence() -> None:
     )
     assert explain(out, 3)
     assert str(explain(out, 3)) == "The request is possible."
+
+
+@pytest.mark.parametrize("seconds", [0, -1, "soon"])
+def test_time_to_explain_is_positive(seconds: object) -> None:
+    net = Network()
+    start = nn.dense(net.input("in", 6), 6, name="start")
+    with pytest.raises(RequestError, match="positive number of seconds"):
+        explain(start, -1, time_limit=seconds)  # type: ignore[arg-type] # that is the point
 
 
 def test_two_wishes_that_contradict_each_other() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from typer.testing import CliRunner, Result
 from solver_nas.cli import main
 from solver_nas.onnx import load
 from tests.benchmarks.onnx_fuzz import small_model
+from tests.onnx.models import Builder
 
 
 @pytest.fixture
@@ -157,6 +160,60 @@ def test_objects_have_the_keys_that_are_documented(path: Path, tmp_path: Path) -
     }
     (vertices,) = re.findall(r"^\| `vertices` \| one object each: (.*) \|$", section, re.MULTILINE)
     assert sorted(re.findall(r"`(\w+)`", vertices.replace("`null`", ""))) == sorted(found["inspect"]["vertices"][0])
+
+
+def test_the_version_is_told() -> None:
+    assert run("--version").output.strip() == version("solver_nas")
+
+
+def test_what_has_no_neurons_cannot_change(path: Path) -> None:
+    result = run("explain", path, "--set", "flag=-1")
+    assert result.exit_code == 2
+    assert "nout(flag) is 0: it has no neurons that could change" in result.stderr
+
+
+def test_two_things_about_one_vertex(path: Path) -> None:
+    result = run("explain", path, "--set", "conv=-1", "--set", "conv=-2")
+    assert result.exit_code == 2
+    assert "--set says two things about 'conv': -1 and -2" in result.stderr
+
+
+def test_amounts_with_limits_are_shown(path: Path) -> None:
+    found = told("plan", path, "--memory", 0.8, "--activations", 0.9, *SHAPE)
+    assert len(found["limits"]) == 2
+    for limit, (before, after) in found["limits"].items():
+        assert after <= (0.8 if "memory" in limit and "activation" not in limit else 0.9) * before
+    assert "weight_memory" in run("plan", path, "--memory", 0.8).output
+
+
+def test_files_beside_a_model_count(path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("solver_nas.onnx.store._LARGE", 16)
+        told("shrink", path, "--set", "conv=-2", "-o", out, "--external")
+    beside = tmp_path / "out.onnx.data"
+    assert told("compare", path, out, "--repeats", 1)["bytes"][1] == out.stat().st_size + beside.stat().st_size
+
+
+def test_a_pipe_is_no_place_for_a_model(path: Path, tmp_path: Path) -> None:
+    place = tmp_path / "pipe"
+    os.mkfifo(place)
+    result = run("shrink", path, "--set", "conv=-1", "-o", place)
+    assert result.exit_code == 2
+    assert "is no file" in result.stderr
+    assert place.is_fifo()
+
+
+def test_what_is_joined_is_in_two_groups(tmp_path: Path) -> None:
+    made = Builder()
+    x = made.input("x", "n", 6)
+    both = made.node("Concat", made.dense(x, 6, 4, "one"), made.dense(x, 6, 8, "two"), axis=1, name="both")
+    made.output(made.dense(both, 12, 3, "head"), ["n", 3])
+    (tmp_path / "model.onnx").write_bytes(made.model().SerializeToString())
+    found = told("inspect", tmp_path / "model.onnx")
+    parts = {part["name"]: part["groups"] for part in found["vertices"]}
+    assert (parts["one"], parts["two"], parts["both"]) == ({"1": 4}, {"2": 8}, {"1": 4, "2": 8})
+    assert found["groups"] == {"1": ["one", "both"], "2": ["two", "both"]}
 
 
 def test_what_is_impossible_is_an_object_too(path: Path) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from solver_nas import (
     create_edge,
@@ -283,102 +282,3 @@ def test_what_a_neuron_contributes_is_recorded(model: OnnxModel) -> None:
     assert not np.allclose(seen, plain)
     with pytest.raises(RequestError, match="takes the inputs"):
         calibrate(model, {"y": np.zeros(1)})
-
-
-# -- files ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    model = small_model()
-    onnx.save_model(
-        model,
-        str(tmp_path / "model.onnx"),
-        save_as_external_data=True,
-        location="weights.bin",
-        size_threshold=16,
-    )
-    return tmp_path  # type: ignore[return-value] # a fixture
-
-
-def test_tensors_beside_the_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("solver_nas.onnx.store._LARGE", 16)
-    model = load(folder / "model.onnx")
-    delta_nout(model["conv"], -2)
-    outputs = model(_inputs())["y"]
-    model.save(folder / "smaller.onnx", external=True)
-    assert {path.name for path in folder.iterdir()} >= {"smaller.onnx", "smaller.onnx.data"}
-    again = load(folder / "smaller.onnx")
-    assert np.array_equal(again(_inputs())["y"], outputs)
-
-
-@pytest.mark.parametrize("place", ["/etc/hostname", "../weights.bin", "missing.bin"])
-def test_files_elsewhere_are_not_read(place: str, tmp_path: Path) -> None:
-    proto = _pointing_to(place)
-    (tmp_path / "inner").mkdir()
-    (tmp_path / "weights.bin").write_bytes(bytes(10_000))
-    (tmp_path / "inner" / "model.onnx").write_bytes(proto.SerializeToString())
-    with pytest.raises(StoreError, match=r"outside of the model's folder|no such file"):
-        load(tmp_path / "inner" / "model.onnx")
-    with pytest.raises(StoreError, match="load the model from its path"):
-        load(proto)
-
-
-def test_a_link_does_not_lead_out(tmp_path: Path) -> None:
-    (tmp_path / "inner").mkdir()
-    (tmp_path / "weights.bin").write_bytes(bytes(10_000))
-    (tmp_path / "inner" / "link.bin").symlink_to(tmp_path / "weights.bin")
-    (tmp_path / "inner" / "model.onnx").write_bytes(_pointing_to("link.bin").SerializeToString())
-    with pytest.raises(StoreError, match="outside of the model's folder"):
-        load(tmp_path / "inner" / "model.onnx")
-
-
-def _pointing_to(place: str) -> ModelProto:
-    proto = small_model()
-    tensor = proto.graph.initializer[0]
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    entry = tensor.external_data.add()
-    entry.key, entry.value = "location", place
-    return proto
-
-
-@pytest.mark.parametrize(
-    ("source", "text"),
-    [
-        pytest.param(b"", "no graph that returns anything", id="empty"),
-        pytest.param(b"not a model at all", "no ONNX model", id="text"),
-        pytest.param(b"\x08\x07" * 40, "no ONNX model|no graph", id="numbers"),
-        pytest.param(3, "a path, bytes or an onnx.ModelProto", id="a number"),
-    ],
-)
-def test_what_is_no_model(source: object, text: str) -> None:
-    with pytest.raises(StoreError, match=text):
-        load(source)  # type: ignore[arg-type] # that is the point
-
-
-@pytest.mark.parametrize(
-    ("shapes", "text"),
-    [
-        pytest.param({"z": (1,)}, "there is no input 'z'", id="unknown"),
-        pytest.param({"x": (2, 4, 10)}, "has the shape", id="contradiction"),
-        pytest.param({"x": (2, 3)}, "has the shape", id="rank"),
-    ],
-)
-def test_shapes_that_make_no_sense(shapes: dict[str, tuple[int, ...]], text: str) -> None:
-    with pytest.raises(RequestError, match=text):
-        load(small_model(), shapes)
-
-
-def test_a_failed_save_leaves_what_was_there(model: OnnxModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = tmp_path / "model.onnx"
-    target.write_bytes(b"precious")
-
-    def fail(_: int) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(KeyboardInterrupt):
-        model.save(target)
-    assert target.read_bytes() == b"precious"
-    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]

@@ -230,6 +230,13 @@ def test_linear_products(operator: str, per_channel: bool, delta: int) -> None:
     assert weight(done.after, "mid.scale").shape == ((6,) if per_channel else ())
 
 
+@pytest.mark.parametrize("per_channel", [False, True], ids=["per tensor", "per channel"])
+def test_a_single_channel_is_left(per_channel: bool) -> None:
+    done = law(linear_products("QLinearConv", per_channel=per_channel), -8, vertex="mid", tolerance=STEPS)
+    assert weight(done.after, "mid.W").shape == (1, 12, 1, 1)
+    assert weight(done.after, "mid.scale").shape == ((1,) if per_channel else ())
+
+
 def test_depthwise_linear_products() -> None:
     done = law(linear_products("QLinearConv", per_channel=True, groups=12), -6, tolerance=STEPS)
     assert setting(done.after, "mid", "group") == 6
