@@ -72,6 +72,8 @@ class _Writer:
         self._dirty = {key for key, array in arrays.items() if array is not structure.arrays.get(key)}
         self._was = {value: name for name, value in structure.values.items()}
         self._literals = Literals(made)
+        self._several = {view.key for view in structure.views.values() if view.twin}
+        self._shared: dict[str, str] = {}
         self._vertices = {
             renamed.get(value, value): vertex
             for vertex in graph.vertices
@@ -90,7 +92,7 @@ class _Writer:
         # Nodes are copied from here on: what is said about their bodies has to be right before that.
         self._describe(facts)
         self._literals.finish()
-        self._sweep()
+        self._sweep(self._made.graph)
 
     # -- arrays ------------------------------------------------------------------------------------
 
@@ -120,26 +122,40 @@ class _Writer:
             step = self._adjust_view(step, facts)
         if not vertices and any(name in self._dirty for name in step.inputs):
             self._dirty.update(name for name in step.outputs if name)
-        held = next((name for name in step.outputs if name in self._arrays), None)
+        held = next((name for name in step.outputs if self._holder(name) in self._arrays), None)
         if held is not None and not vertices:
             self._hold(step, held, facts)
         else:
             facts.learn(step)
 
-    def _hold(self, step: Step, key: str, facts: Facts) -> None:
+    def _holder(self, name: str) -> str:
+        """The key of the array that a constant is; the first one's where several are computed alike."""
+        view = self._structure.views.get(name)
+        return view.key if view is not None and view.twin else name
+
+    def _hold(self, step: Step, name: str, facts: Facts) -> None:
         """A constant that the model computes has to be what its readers were planned with."""
-        array, node = self._arrays[key], step.node
+        key, node = self._holder(name), step.node
+        array = self._arrays[key]
         assert node is not None, "constants are computed by nodes"
         if key not in self._dirty:
             facts.learn(step)
-            known = facts[key].constant
-            big = array.size > 0 and known is None and facts[key].source is Source.CONSTANT
+            known = facts[name].constant
+            big = array.size > 0 and known is None and facts[name].source is Source.CONSTANT
             if big or (
                 known is not None
                 and known.dtype == array.dtype
                 and np.array_equal(known, array, equal_nan=array.dtype.kind == "f")
             ):
                 return
+        if key in self._several:
+            # One array for all of them, and not one in each branch.
+            shared = self._shared.get(key) or self._literals.constant(key, array)
+            self._shared[key] = shared
+            facts.known[shared] = constant_fact(tensors.write(array, shared), shared)
+            node.CopyFrom(helper.make_node("Identity", [shared], [node.output[0]], name=node.name))
+            facts.learn(replace(step, operator="Identity", inputs=(shared,), attributes={}))
+            return
         made = helper.make_node(
             "Constant", [], [node.output[0]], name=node.name, value=tensors.write(array, node.output[0])
         )
@@ -310,9 +326,11 @@ class _Writer:
                     f"{planned}: a number that its shape is computed from cannot be changed; nothing was changed"
                 )
 
-    def _sweep(self) -> None:
+    def _sweep(self, graph: GraphProto) -> None:
         """Drop what nobody reads any more."""
-        graph = self._made.graph
+        for node in graph.node:
+            for _, body in bodies(node):
+                self._sweep(body)
         while True:
             used = _used(graph)
             idle = [node for node in graph.node if node.output and not any(name in used for name in node.output)]

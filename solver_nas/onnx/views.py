@@ -9,7 +9,7 @@ from onnx import TensorProto
 from solver_nas.onnx.facts import Facts, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
     from solver_nas.labels import Shape
     from solver_nas.onnx.flatten import Step
@@ -28,11 +28,13 @@ class View(NamedTuple):
         key: the value that holds the array.
         order: as in `Slot`.
         scales: further constants that it is multiplied with, and the axis of the array that they go along.
+        twin: whether it is no view, but computed from the same constants in the same way as `key`.
     """
 
     key: str
     order: tuple[int | None, ...] | None
     scales: tuple[tuple[str, int], ...] = ()
+    twin: bool = False
 
 
 class Views:
@@ -42,6 +44,7 @@ class Views:
         """Take who makes which value, and what is known of values."""
         self._maker, self._facts = maker, facts
         self.known: dict[str, View] = {}
+        self._computed: dict[Hashable, str] = {}
 
     def of(self, name: str) -> View:
         """Walk back from a constant to the array that it is a view of."""
@@ -55,22 +58,47 @@ class Views:
         plain = View(name, None)
         if step is None or step.node is None or fact.source is not Source.CONSTANT or not step.inputs:
             return plain
-        source = self._facts[step.inputs[0]]
+        return self._seen(step, rank) or self._twin(step, name)
+
+    def _seen(self, step: Step, rank: int) -> View | None:
+        """What a node makes of a constant, if it is a mere view of it."""
+        source, fact = self._facts[step.inputs[0]], self._facts[step.outputs[0]]
         if source.shape is None or None in source.shape:
-            return plain
+            return None
         if step.operator == "DequantizeLinear" and not step.attributes.get("block_size"):
             return self._dequantised(step, rank)
         floating = step.operator == "Cast" and {source.dtype, fact.dtype} <= REAL
         if step.operator not in _VIEWS and not floating:
-            return plain
+            return None
         moved = _moved(step, source.shape, fact.shape or ())
         if moved is None:
-            return plain
+            return None
         inner = self.of(step.inputs[0])
         before = inner.order if inner.order is not None else tuple(range(len(source.shape)))
         order = tuple(None if axis is None else before[axis] for axis in moved)
         same = order == tuple(range(len(self._facts[inner.key].shape or ())))
         return View(inner.key, None if same else order, inner.scales)
+
+    def _twin(self, step: Step, name: str) -> View:
+        """The first constant that is computed from the same weights in the same way, as in the branches of an If."""
+        read = [self._facts[one] if one else None for one in step.inputs]
+        if step.bodies or not any(fact is not None and fact.dtype in REAL for fact in read):
+            return View(name, None)
+        signature = (
+            step.operator,
+            tuple(self._identity(one) for one in step.inputs),
+            tuple(sorted((key, repr(value)) for key, value in step.attributes.items())),
+            step.outputs.index(name),
+        )
+        first = self._computed.setdefault(signature, name)
+        return View(first, None, twin=first != name)
+
+    def _identity(self, name: str) -> Hashable:
+        """What tells constants apart: where weights come from, the numbers of what says how they are taken."""
+        number = self._facts[name].constant if name else None
+        if number is not None and number.dtype.kind in "iub":
+            return number.dtype.str, number.shape, number.tobytes()
+        return self.of(name)._replace(twin=False) if name else ""
 
     def _dequantised(self, step: Step, rank: int) -> View:
         inner = self.of(step.inputs[0])

@@ -1,5 +1,6 @@
 """If, Loop, Scan and local functions: neurons pass through bodies, weights in them and around them follow."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -107,6 +108,37 @@ def test_branches(inside: bool, nested: bool, delta: int) -> None:
                 else weight(done.after, f"{branch}.W").shape
             )
             assert shape == (12 + delta, 10)
+
+
+@pytest.mark.parametrize("delta", [-1, -6])
+def test_weights_that_both_branches_reorder_are_one(delta: int) -> None:
+    # As exporters do with the gates of a recurrence.
+    made = Builder()
+    flag = made.input("flag", dtype=BOOL)
+    x = made.dense(made.input("x", BATCH, 6), 6, 12, "first")
+    kernel = made.weight(12, 80, name="kernel")
+
+    def branch(activation: str) -> Callable[[Builder], None]:
+        def fill(inner: Builder) -> None:
+            one, two = (
+                inner.node("Slice", kernel, *(inner.numbers(number) for number in (start, start + 40, 1)))
+                for start in (0, 40)
+            )
+            y = inner.node("MatMul", x, inner.node("Concat", two, one, axis=1), name="layer")
+            inner.output(inner.node(activation, y), [BATCH, 80])
+
+        return fill
+
+    y = made.node("If", flag, then_branch=body("then", branch("Tanh")), else_branch=body("else", branch("Sigmoid")))
+    made.output(made.dense(y, 80, 3, "head"), [BATCH, 3])
+    proto = made.model()
+    model = load(proto)
+    assert sum(array.size for array in model.arrays.values()) == 6 * 12 + 12 + 12 * 80 + 80 * 3 + 3
+    for flag_now in (True, False):
+        done = law(proto, delta, given={**inputs(proto), "flag": np.array(flag_now)}, readers=(), makers=("first",))
+        sizes = [math.prod(tensor.dims) for tensor in done.after.graph.initializer]
+        assert sizes.count((12 + delta) * 80) == 1
+        assert len(done.after.SerializeToString()) < len(proto.SerializeToString())
 
 
 @pytest.mark.parametrize("delta", DELTAS)
