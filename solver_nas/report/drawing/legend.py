@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from solver_nas.report.drawing.boxes import Box
 
 _SIGN, _HIGH = 44.0, 18.0  # pixels, size of a sign
+_FIRST = ALWAYS + 1
 _ROW, _GAP = 26.0, 26.0  # pixels from row to row, and between entries
 
 
@@ -61,9 +62,11 @@ def _entries(boxes: Sequence[Box], *, planned: bool, long: bool) -> Iterator[tup
 
 def _colours(boxes: Sequence[Box]) -> Iterator[tuple[str, str]]:
     groups = [{group for group, _ in box.shares} - {ALWAYS} for box in boxes]
-    if any(groups):
-        note = "64 neurons of group 3: wherever that number and colour stand, they change together"
-        yield _sign(COLOURS[0]) + _example("64 #3"), note
+    # The first group has the first colour.
+    neurons = next((often for box in boxes for group, often in box.shares if group == _FIRST), None)
+    if neurons is not None:
+        note = f"{neurons} neurons of group {_FIRST}: wherever that number and colour stand, they change together"
+        yield _sign(COLOURS[0]) + _example(f"{neurons} #{_FIRST}"), note
     if any(len(found) > 1 for found in groups):
         half = tag("rect", x=_SIGN / 2, y=0.0, width=_SIGN / 2, height=_HIGH, fill=COLOURS[1])
         sign = _sign(COLOURS[0], stroke="none") + half + _sign("none")
