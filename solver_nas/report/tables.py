@@ -14,6 +14,7 @@ from rich.table import Table
 
 from solver_nas.errors import RequestError
 from solver_nas.frontend import Handle
+from solver_nas.report.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -35,11 +36,6 @@ class _Shown(NamedTuple):
     left: bool | None = None
 
 
-def _printable(text: str) -> str:
-    """Without what would move the cursor or change colours: names come from files of strangers."""
-    return "".join(one if one.isprintable() or one == "\n" else "\N{REPLACEMENT CHARACTER}" for one in text)
-
-
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> Table:
     """A table for a terminal.
 
@@ -53,7 +49,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, 
     for place, heading in enumerate(columns):
         made.add_column(escape(heading), justify="left" if place < left else "right")
     for row in rows:
-        made.add_row(*(escape(_printable(cell)) for cell in row))
+        made.add_row(*(escape(printable(cell, keep="\n")) for cell in row))
     return made
 
 

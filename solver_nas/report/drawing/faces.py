@@ -7,7 +7,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from solver_nas.groups import ALWAYS
-from solver_nas.report.drawing.text import advance, printable, shortened, tag, wrapped
+from solver_nas.report.drawing.text import advance, shortened, tag, wrapped
+from solver_nas.report.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

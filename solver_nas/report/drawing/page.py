@@ -6,7 +6,8 @@ from base64 import b64encode
 from hashlib import sha256
 from html import escape
 
-from solver_nas.report.drawing.text import printable, tag
+from solver_nas.report.drawing.text import tag
+from solver_nas.report.printable import printable
 
 _STYLE = """
 html,body{margin:0;height:100%;overflow:hidden;background:#fff;font:13px 'DejaVu Sans',Verdana,Arial,sans-serif}

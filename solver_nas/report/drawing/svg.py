@@ -13,7 +13,8 @@ from solver_nas.report.drawing.layers import layers
 from solver_nas.report.drawing.legend import legend
 from solver_nas.report.drawing.places import places
 from solver_nas.report.drawing.routes import routes
-from solver_nas.report.drawing.text import advance, number, printable, tag
+from solver_nas.report.drawing.text import advance, number, tag
+from solver_nas.report.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

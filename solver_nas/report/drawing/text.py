@@ -11,16 +11,6 @@ _THIN, _PLAIN, _CAPITAL, _BROAD, _DOUBLE = 0.36, 0.63, 0.72, 0.99, 1.2
 _THIN_ONES = frozenset(" !'(),./:;I[]fijlt|-")
 _BROAD_ONES = frozenset("%+<=>@MW_mw#~")
 _ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
-_STRANGE = "\N{REPLACEMENT CHARACTER}"
-
-
-def printable(text: str) -> str:
-    r"""The text without characters that XML forbids or that would rearrange what stands around them.
-
-    >>> printable("a\x00b\u202ec") == "a\ufffdb\ufffdc"
-    True
-    """
-    return "".join(one if one.isprintable() else _STRANGE for one in text)
 
 
 def shortened(text: str, limit: int) -> str:
