@@ -17,7 +17,8 @@ def replaceable(path: str | os.PathLike[str]) -> Path:
     """
     target = Path(path).resolve()
     if target.exists() and not target.is_file():
-        raise FileExistsError(f"{str(path)!r} is no file and cannot be replaced by one")
+        kind = IsADirectoryError if target.is_dir() else FileExistsError
+        raise kind(f"{str(path)!r} is no file and cannot be replaced by one")
     return target
 
 
