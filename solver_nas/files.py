@@ -15,7 +15,10 @@ def replaceable(path: str | os.PathLike[str]) -> Path:
     Raises:
         OSError: there is something else than a file.
     """
-    target = Path(path).resolve()
+    try:
+        target = Path(path).resolve()
+    except (RuntimeError, ValueError) as error:  # a loop of links, a character that no path has
+        raise OSError(f"{os.fspath(path)!r} is no path of a file: {error}") from error
     if target.exists() and not target.is_file():
         kind = IsADirectoryError if target.is_dir() else FileExistsError
         raise kind(f"{str(path)!r} is no file and cannot be replaced by one")

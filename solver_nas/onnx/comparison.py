@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from solver_nas.errors import RequestError
+from solver_nas.errors import RequestError, StoreError
 from solver_nas.inspection import inspect
 from solver_nas.onnx import runtime
 
@@ -61,10 +61,8 @@ def compare(
         raise RequestError(
             f"the models take other inputs: {sorted(first.structure.inputs)} and {sorted(second.structure.inputs)}"
         )
-    given = inputs
-    if given is None:
-        given = runtime.made_up(first.structure, runtime.trial_shapes(first.structure), np.random.default_rng(0))
     sessions = [runtime.session(model.proto) for model in (first, second)]
+    given = _suitable(first, sessions[0]) if inputs is None else inputs
     outputs = [runtime.run(session, given) for session in sessions for _ in range(_WARM_UP)][::_WARM_UP]
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats):
@@ -82,3 +80,20 @@ def compare(
         distances,
         inputs is None,
     )
+
+
+def _suitable(model: OnnxModel, session: runtime.Session) -> Mapping[str, Array]:
+    """Random inputs that a model takes.
+
+    Raises:
+        StoreError: none were found.
+    """
+    found: StoreError | None = None
+    for given in runtime.trials(model.structure, np.random.default_rng(0)):
+        try:
+            runtime.run(session, given)
+        except StoreError as error:
+            found = found or error
+        else:
+            return given
+    raise StoreError(f"{found}; give inputs that suit the models: inputs=..., or --data FILE.npz on the command line")

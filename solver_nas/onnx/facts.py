@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
 
-from solver_nas.onnx.inference import SHAPES, compute, infer
+from solver_nas.errors import StoreError
+from solver_nas.onnx.inference import SHAPES, compute, infer, opset_of, schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -44,10 +45,12 @@ class Seen(NamedTuple):
     Args:
         shape: `None` for an unknown rank; `None` in it for a size that depends on data.
         number: the value itself if it is small and does not depend on data.
+        impossible: whether the branch that it stands in cannot be taken with these sizes.
     """
 
     shape: Shape | None
     number: Array | None
+    impossible: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,17 +147,30 @@ class Facts:
             self._learn_flow(step)
             return
         given = [self.known[name] if name else None for name in step.inputs]
-        source = _source(step, given)
+        source = _source(self.context, step, given)
         # What does not depend on open sizes is the same for all of them.
         trials = self._trials if any(fact is not None and len(fact.seen) > 1 for fact in given) else range(1)
-        found: list[dict[str, tuple[int, Seen]]] = []
-        for trial in trials:
-            types = infer(self.context, step, given, trial)
-            numbers = compute(self.context, step, given, types, trial) if source is not Source.DATA else None
-            found.append(_seen(step.node, types, numbers or {}))
+        found = [self._tried(step, step.node, given, source, trial) for trial in trials]
         for name, local in zip(step.outputs, step.node.output, strict=True):
             if name:
-                self.known[name] = Fact(found[0][local][0], source, tuple(one[local][1] for one in found))
+                dtype = next((one[local][0] for one in found if one[local][0]), 0)
+                self.known[name] = Fact(dtype, source, tuple(one[local][1] for one in found))
+
+    def _tried(
+        self, step: Step, node: NodeProto, given: Sequence[Fact | None], source: Source, trial: int
+    ) -> dict[str, tuple[int, Seen]]:
+        """Type and value of every output for one set of trial sizes."""
+        nothing = {name: (0, Seen(None, None, impossible=True)) for name in node.output}
+        if any(fact is not None and fact.at(trial).impossible for fact in given):
+            return nothing
+        try:
+            types = infer(self.context, step, given, trial)
+        except StoreError:
+            if step.guarded:
+                return nothing
+            raise
+        numbers = compute(self.context, step, given, types, trial) if source is not Source.DATA else None
+        return _seen(node, types, numbers or {})
 
     def _learn_flow(self, step: Step) -> None:
         """What enters a body, and what a node with bodies returns."""
@@ -185,10 +201,14 @@ class Facts:
         seen = []
         for trial in self._trials:
             chosen = taken_branch(step, condition, trial)
-            seen.append(_either([fact.at(trial) for fact in facts]) if chosen is None else facts[chosen].at(trial))
+            open_ = [fact.at(trial) for fact in (facts if chosen is None else [facts[chosen]])]
+            possible = [one for one in open_ if not one.impossible]
+            if not possible and not step.guarded:
+                raise StoreError(f"node {step.name!r} (If) has no branch that takes what it gets")
+            seen.append(_either(possible) if len(possible) > 1 else (possible or open_)[0])
         sources = {condition.source, *(fact.source for fact in facts)}
         source = next(one for one in (Source.DATA, Source.SHAPE, Source.CONSTANT) if one in sources)
-        return Fact(facts[0].dtype, source, tuple(seen))
+        return Fact(next((fact.dtype for fact in facts if fact.dtype), 0), source, tuple(seen))
 
     def _looped(self, step: Step, skipped: int) -> list[Fact]:
         """States keep their shape if the body does; what is collected gets one more axis."""
@@ -261,8 +281,9 @@ _RANDOM = frozenset(
 )
 
 
-def _source(step: Step, given: Sequence[Fact | None]) -> Source:
-    if step.operator in _RANDOM:
+def _source(context: Context, step: Step, given: Sequence[Fact | None]) -> Source:
+    if step.operator in _RANDOM or schema_of(step.operator, opset_of(context, step.operator)) is None:
+        # Nobody can compute it beforehand.
         return Source.DATA
     sources = {fact.source for fact in given if fact is not None}
     if step.operator in SHAPES:

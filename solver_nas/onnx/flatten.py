@@ -32,6 +32,7 @@ class Step:
         node: what it is in the model; `None` for what enters a body.
         attributes: numbers, strings and lists of them; tensors and bodies are left out.
         bodies: for If, Loop and Scan: how many inputs and outputs each body has.
+        guarded: whether it stands in a branch of an If, so that it need not fit all sizes.
     """
 
     operator: str
@@ -41,6 +42,7 @@ class Step:
     node: NodeProto | None
     attributes: Mapping[str, object] = field(default_factory=dict)
     bodies: tuple[Body, ...] = ()
+    guarded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class _Flattening:
         self._constants: dict[str, TensorProto] = {}
         self._names: set[str] = set()
         self._taken: set[str] = {""}
+        self._branches = 0  # of Ifs within each other
 
     def run(self, graph: GraphProto) -> Program:
         scope: dict[str, str] = {}
@@ -140,6 +143,7 @@ class _Flattening:
                     node,
                     _attributes(node),
                     made,
+                    self._branches > 0,
                 )
             )
 
@@ -158,7 +162,9 @@ class _Flattening:
                 self._steps.append(
                     Step(kind, source, (unique,), self._name(unique, ""), None, {**attributes, "loop": node.op_type})
                 )
+            self._branches += node.op_type == "If"
             self._nodes(graph, local, inner)
+            self._branches -= node.op_type == "If"
             found.append(Body(tuple(entering), tuple(local[value.name] for value in graph.output)))
         return tuple(found)
 

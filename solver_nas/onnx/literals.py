@@ -87,7 +87,7 @@ class Literals:
         made = helper.make_node(
             "Where", [mask, node.input[slot], literal], [name], name=self._fresh(f"{node.name or name}.shape")
         )
-        self._before.setdefault(id(node), []).append(made)
+        self.put_before(node, [made])
         seen = tuple(
             one._replace(number=None if one.number is None else np.where(kept, one.number, array)) for one in fact.seen
         )
@@ -105,6 +105,10 @@ class Literals:
             free, number = f"{name}.{number}", number + 1
         self._taken.add(free)
         return free
+
+    def put_before(self, node: NodeProto, made: Sequence[NodeProto]) -> None:
+        """Nodes that are to stand before another one."""
+        self._before.setdefault(id(node), []).extend(made)
 
     def learn(self, names: Sequence[str], facts: Facts) -> None:
         """Tell the facts about new constants that a node reads."""

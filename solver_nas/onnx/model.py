@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
-from math import prod
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 _ROUNDING = 1e-4  # relative difference up to which outputs are equal but for rounding
 _SAMPLES = 16  # that models are compared with, where they take any number
-_NUMBERS = 2**20  # in these samples, about
+_NUMBERS = 2**24  # in the largest tensor that they make
 _SUITABLE = "give inputs that suit the model: load(..., inputs=...), or --data FILE.npz on the command line"
 
 
@@ -104,7 +105,7 @@ def load(
         structure.graph,
         frozen(structure.arrays),
         {},
-        fills_of(structure.graph),
+        fills_of(structure.graph, structure.arrays),
         None,
         np.random.default_rng(0),
         Read(origin, structure, given, free_outputs),
@@ -234,18 +235,25 @@ class OnnxModel(Editable):
             if known is not None and known.graph is self.graph and _same(known.arrays, self.arrays):
                 self._proto = known
                 return known.proto
+        proto = self._write(self.graph, self.arrays)
+        self._proto = Written(self.graph, dict(self.arrays), proto)
+        return proto
+
+    def _write(self, graph: Graph, arrays: Mapping[str, Array]) -> ModelProto:
+        """The model that a graph and its arrays describe.
+
+        Raises:
+            VerificationError: it would not hold together.
+        """
         try:
-            proto = written(self._origin, self._structure, self.graph, self.arrays)
+            return written(self._origin, self._structure, graph, arrays)
         except StoreError as error:
-            raise VerificationError(
-                f"the changed model does not hold together: {error}; nothing was changed"
-            ) from error
+            told = f"the changed model does not hold together: {error}; nothing was changed"
+            raise VerificationError(told) from error
         except (LookupError, TypeError, ValueError) as error:
             if isinstance(error, SolverNasError):
                 raise
             raise VerificationError(f"the changed model cannot be written: {error!r}; nothing was changed") from error
-        self._proto = Written(self.graph, dict(self.arrays), proto)
-        return proto
 
     def save(self, path: str | os.PathLike[str], *, external: bool | None = None) -> None:
         """Write the model to a file; if anything fails, a file that was there stays.
@@ -282,11 +290,13 @@ class OnnxModel(Editable):
 
     def __copy__(self) -> OnnxModel:
         """A model in the same state; what happens to one does not reach the other."""
-        return self.fork()
+        twin = self.fork()
+        twin.history = self.history
+        return twin
 
     def __deepcopy__(self, memo: dict[int, object]) -> OnnxModel:
         """The same: states are values, and arrays are read-only."""
-        memo[id(self)] = twin = self.fork()
+        memo[id(self)] = twin = copy(self)
         return twin
 
     # -- what planning asks for ------------------------------------------------------------------
@@ -297,7 +307,7 @@ class OnnxModel(Editable):
         Raises:
             VerificationError: it is not valid, does not run, or computes something else.
         """
-        changed = written(self._origin, self._structure, blueprint.after, arrays)
+        changed = self._write(blueprint.after, arrays)
         verify.valid(changed)
         found = self.comparison(blueprint, arrays, changed)
         if not found.equal:
@@ -388,7 +398,7 @@ class OnnxModel(Editable):
         except (RuleError, TypeError, ValueError, NotImplementedError) as error:
             raise GraphError(f"{operator!r} cannot stand there: {error}") from error
         self.arrays.update(frozen(arrays))
-        self._state.fills.update(fills_of(Graph([replace(vertex, inputs=())])))
+        self._state.fills.update(fills_of(Graph([replace(vertex, inputs=())]), arrays))
         self._labels = self._proto = self._session = self._approved = None
         self.graph.add(vertex)
         return self.handle(vertex.name)
@@ -433,7 +443,7 @@ class OnnxModel(Editable):
             if name in structure.graph and len(labels.tensors[Port(name)].neurons) != self.handle(name).nout:
                 raise VerificationError(f"vertex {name!r} has other sizes than planned; nothing was changed")
         read = self._read._replace(origin=origin, structure=structure)
-        fills = fills_of(structure.graph)
+        fills = fills_of(structure.graph, structure.arrays)
         self._enter(
             self._state._replace(
                 graph=structure.graph, arrays=frozen(structure.arrays), fills=fills, memory=None, extra=read
@@ -441,18 +451,19 @@ class OnnxModel(Editable):
         )
 
     def _try_out(self, changed: ModelProto) -> None:
-        """Run a model with the first inputs that suit it.
+        """Run a model with the first inputs that suit the one before.
 
         Raises:
-            StoreError: there are none.
+            StoreError: there are none, or the changed model does not take them.
         """
-        session, first = runtime.session(changed), None
+        before, first = runtime.session(self._origin.whole), None
         for given in self._trials():
             try:
-                runtime.run(session, given)
+                runtime.run(before, given)
             except StoreError as error:
                 first = first or error
             else:
+                runtime.run(runtime.session(changed), given)
                 return
         raise StoreError(f"{first}; {_SUITABLE}")
 
@@ -463,16 +474,27 @@ class OnnxModel(Editable):
         """
         assert isinstance(other, OnnxModel), "models are compared with models"
         sessions = [runtime.session(model._written()) for model in (self, other)]  # noqa: SLF001 - of its own class
-        found, first = [], None
-        for given in self._samples(np.random.default_rng(seed)):
+        rng = np.random.default_rng(seed)
+        first: list[StoreError] = []
+
+        def difference(given: Mapping[str, Array]) -> float | None:
             try:
-                one, two = (runtime.run(session, given) for session in sessions)
+                one = runtime.run(sessions[0], given)
             except StoreError as error:
-                first = first or error
-            else:
-                found.append(runtime.distance(one, two))
+                # These inputs suit nobody.
+                first.append(error)
+                return None
+            try:
+                return runtime.distance(one, runtime.run(sessions[1], given))
+            except StoreError:
+                return float("inf")
+
+        found = [apart for given in self._samples(rng) if (apart := difference(given)) is not None]
         if not found:
-            raise StoreError(f"{first}; {_SUITABLE}")
+            tried = (difference(given) for given in runtime.trials(self._structure, rng))
+            found = list(islice((apart for apart in tried if apart is not None), 1))
+        if not found:
+            raise StoreError(f"{first[0]}; {_SUITABLE}")
         return max(found)
 
     def _samples(self, rng: np.random.Generator) -> Iterator[Mapping[str, Array]]:
@@ -480,10 +502,9 @@ class OnnxModel(Editable):
         if self.trial_inputs is not None:
             yield self.trial_inputs
         for trial in (2, 3):
-            one = sum(prod(shape) for shape in runtime.trial_shapes(self._structure, trial, 1).values())
-            batch = min(max(_NUMBERS // max(one, 1), runtime.BATCH), _SAMPLES)
-            yield runtime.made_up(self._structure, runtime.trial_shapes(self._structure, trial, batch), rng)
-        yield from runtime.trials(self._structure, rng)
+            batch = min(_NUMBERS // max(runtime.largest(self._structure, trial), 1), _SAMPLES)
+            if batch:
+                yield runtime.made_up(self._structure, runtime.trial_shapes(self._structure, trial, batch), rng)
 
     @property
     def precision(self) -> float:
@@ -500,15 +521,24 @@ class OnnxModel(Editable):
         return f"<OnnxModel: {len(self)} vertices, {total:,} parameters>"
 
 
-def fills_of(graph: Graph) -> dict[str, float]:
+def fills_of(graph: Graph, arrays: Mapping[str, Array]) -> dict[str, float]:
     """What new entries of parameters start with that are no weights of neurons."""
     found: dict[str, float] = {}
     for vertex in graph.vertices:
         for role, parameter in vertex.parameters.items():
             value = _fill(vertex, role)
             if value is not None:
-                found[parameter.key] = value
+                found.setdefault(parameter.key, value)
+            point = next((vertex.parameters[one] for one in _zero_points(role) if one in vertex.parameters), None)
+            if point is not None and arrays[point.key].size and (arrays[point.key] == arrays[point.key].flat[0]).all():
+                # In quantised weights, nothing is not zero.
+                found[parameter.key] = found[point.key] = float(arrays[point.key].flat[0])
     return found
+
+
+def _zero_points(role: str) -> tuple[str, ...]:
+    """What the zero point of a parameter is called: behind a DequantizeLinear, in ConvInteger, in MatMulInteger."""
+    return (f"{role} zero point", f"{role}_zero_point", f"{role.lower()}_zero_point")
 
 
 _NORMS = frozenset(

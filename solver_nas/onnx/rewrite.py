@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from solver_nas.graph import Graph, Vertex
     from solver_nas.labels import Shape
+    from solver_nas.onnx.facts import Fact
     from solver_nas.onnx.literals import Numbers
     from solver_nas.onnx.op import Slot
     from solver_nas.onnx.source import Origin
@@ -122,8 +123,8 @@ class _Writer:
             step = self._adjust_view(step, facts)
         if not vertices and any(name in self._dirty for name in step.inputs):
             self._dirty.update(name for name in step.outputs if name)
-        held = next((name for name in step.outputs if self._holder(name) in self._arrays), None)
-        if held is not None and not vertices:
+        held = [name for name in step.outputs if self._holder(name) in self._arrays]
+        if held and not vertices:
             self._hold(step, held, facts)
         else:
             facts.learn(step)
@@ -133,34 +134,33 @@ class _Writer:
         view = self._structure.views.get(name)
         return view.key if view is not None and view.twin else name
 
-    def _hold(self, step: Step, name: str, facts: Facts) -> None:
-        """A constant that the model computes has to be what its readers were planned with."""
-        key, node = self._holder(name), step.node
-        array = self._arrays[key]
-        assert node is not None, "constants are computed by nodes"
-        if key not in self._dirty:
+    def _hold(self, step: Step, names: Sequence[str], facts: Facts) -> None:
+        """Constants that the model computes have to be what their readers were planned with."""
+        arrays = {name: self._arrays[self._holder(name)] for name in names}
+        if not any(name in self._dirty or self._holder(name) in self._dirty for name in names):
             facts.learn(step)
-            known = facts[name].constant
-            big = array.size > 0 and known is None and facts[name].source is Source.CONSTANT
-            if big or (
-                known is not None
-                and known.dtype == array.dtype
-                and np.array_equal(known, array, equal_nan=array.dtype.kind == "f")
-            ):
+            if all(_is(facts[name], array) for name, array in arrays.items()):
                 return
-        if key in self._several:
-            # One array for all of them, and not one in each branch.
-            shared = self._shared.get(key) or self._literals.constant(key, array)
-            self._shared[key] = shared
-            facts.known[shared] = constant_fact(tensors.write(array, shared), shared)
-            node.CopyFrom(helper.make_node("Identity", [shared], [node.output[0]], name=node.name))
-            facts.learn(replace(step, operator="Identity", inputs=(shared,), attributes={}))
+        node = step.node
+        assert node is not None, "constants are computed by nodes"
+        local = dict(zip(step.outputs, node.output, strict=True))
+        if len(node.output) == 1 and self._holder(names[0]) not in self._several:
+            (name,) = names
+            value = tensors.write(arrays[name], local[name])
+            node.CopyFrom(helper.make_node("Constant", [], [local[name]], name=node.name, value=value))
+            facts.learn(replace(step, operator="Constant", inputs=(), attributes={}))
             return
-        made = helper.make_node(
-            "Constant", [], [node.output[0]], name=node.name, value=tensors.write(array, node.output[0])
-        )
-        node.CopyFrom(made)
-        facts.learn(replace(step, operator="Constant", inputs=(), attributes={}))
+        made: list[NodeProto] = []
+        for name, array in arrays.items():
+            # One array for all that are computed alike, and not one in each branch.
+            key = self._holder(name)
+            if key not in self._shared:
+                self._shared[key] = self._literals.constant(key, array)
+            shared = self._shared[key]
+            facts.known[shared] = facts.known[name] = constant_fact(tensors.write(array, shared), shared)
+            made.append(helper.make_node("Identity", [shared], [local[name]], name=node.name if not made else ""))
+        self._literals.put_before(node, made[1:])
+        node.CopyFrom(made[0])
 
     def _adjust(self, step: Step, vertex: Vertex, facts: Facts) -> Step:
         node = step.node
@@ -363,6 +363,14 @@ class _Writer:
                     for value, name in zip(values, names, strict=True):
                         if name in facts.known:
                             _update_shape(value.type, facts[name].shape)
+
+
+def _is(fact: Fact, array: Array) -> bool:
+    """Whether a constant is this array, as far as that is known: large ones only change with what they are made of."""
+    known = fact.constant
+    if known is None:
+        return array.size > 0 and fact.source is Source.CONSTANT
+    return known.dtype == array.dtype and np.array_equal(known, array, equal_nan=array.dtype.kind == "f")
 
 
 def _used(graph: GraphProto) -> set[str]:

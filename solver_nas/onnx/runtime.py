@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, helper
+from onnx import ModelProto, NodeProto, helper, shape_inference
 
 from solver_nas.errors import ExtraError, RequestError, StoreError
 from solver_nas.onnx import store
+from solver_nas.onnx.facts import Source
 from solver_nas.onnx.operator import PREFIX
 from solver_nas.onnx.source import LARGEST_FILE, size_of
 from solver_nas.onnx.trials import BATCHES
@@ -21,6 +22,7 @@ from solver_nas.onnx.trials import BATCHES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from solver_nas.onnx.facts import Facts
     from solver_nas.onnx.structure import Structure
 
 Array = NDArray[Any]
@@ -72,6 +74,23 @@ def run(runner: Session, inputs: Mapping[str, Array]) -> dict[str, Array]:
     except Exception as error:
         raise StoreError(f"onnxruntime cannot run the model: {_first_line(error)}") from error
     return dict(zip(names, map(np.asarray, found), strict=True))
+
+
+def single(node: NodeProto, given: Mapping[str, Array], facts: Facts) -> dict[str, Array] | None:
+    """The outputs of one node for known inputs; `None` if onnxruntime cannot compute them."""
+    context = facts.context
+    inputs = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in given.items()
+    ]
+    outputs = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
+    graph = helper.make_graph([node], "one", inputs, outputs)
+    opsets = [helper.make_opsetid(domain, version) for domain, version in context.opsets.items()]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=context.ir_version)
+    try:
+        return run(session(shape_inference.infer_shapes(model)), given)
+    except StoreError:
+        return None
 
 
 def _first_line(error: Exception) -> str:
@@ -244,17 +263,33 @@ def trial_shapes(structure: Structure, trial: int = 2, batch: int = BATCH) -> di
     return found
 
 
+def largest(structure: Structure, trial: int) -> int:
+    """How many numbers the largest tensor of a model has, for one sample, as far as shapes are known."""
+    sizes = (fact.at(trial).shape for fact in structure.facts.known.values() if fact.source is Source.DATA)
+    most = max((prod(shape) for shape in sizes if shape is not None and None not in shape), default=0)  # type: ignore[arg-type] # just checked
+    batch = 1
+    for name in structure.inputs:
+        fact = structure.facts[name]
+        shape, fixed, first = fact.at(trial).shape, fact.sized, fact.at(2).shape
+        if shape and fixed and first and fixed[0] is None and first[0] in BATCHES:
+            batch = max(batch, shape[0] or 1)
+    return most // batch
+
+
 def trials(structure: Structure, rng: np.random.Generator) -> Iterator[dict[str, Array]]:
     """Inputs to try in turn until the model takes them: other lengths, and positive numbers alone."""
     usual = trial_shapes(structure)
-    shapes = [usual, *(_other_sizes(structure, usual, size) for size in _LENGTHS)]
+    shapes = [_other_sizes(structure, usual, size) for size in _LENGTHS]
+    # What takes gigabytes, such as attention between pixels, comes last.
+    shapes.insert(0 if largest(structure, 2) * BATCH <= _LARGEST_TENSOR else len(shapes), usual)
     for one in [shape for place, shape in enumerate(shapes) if shape not in shapes[:place]]:
         given = made_up(structure, one, rng)
         yield given
         yield {name: np.abs(array) if array.dtype.kind == "f" else array for name, array in given.items()}
 
 
-_LENGTHS = (24, 8, 1)  # that open sizes are tried with where those of `trial_shapes` do not do
+_LARGEST_TENSOR = 2**27  # numbers
+_LENGTHS = (32, 24, 8, 1)  # that open sizes are tried with where those of `trial_shapes` do not do
 
 
 def _other_sizes(structure: Structure, usual: Mapping[str, tuple[int, ...]], size: int) -> dict[str, tuple[int, ...]]:

@@ -36,15 +36,15 @@ def write(model: ModelProto, path: Path, *, external: bool | None = None) -> Non
     path = replaceable(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {str(path.parent)!r} to write {path.name!r} to")
-    beside = replaceable(path.with_name(f"{path.name}.data"))
     if external is None:
         external = size_of(model) > LARGEST_FILE
     if not external:
         replace_file(path, model.SerializeToString())
         return
+    beside = replaceable(path.with_name(f"{path.name}.data"))
     copy = ModelProto()
     copy.CopyFrom(model)
-    folder = path.with_name(f".{path.name}.{secrets.token_hex(8)}.folder")
+    folder = path.with_name(f".{secrets.token_hex(8)}.folder")
     folder.mkdir()
     try:
         onnx.save_model(

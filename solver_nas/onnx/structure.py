@@ -10,7 +10,7 @@ import numpy as np
 
 from solver_nas.errors import StoreError
 from solver_nas.graph import Graph, Parameter, Port, Vertex
-from solver_nas.onnx import inference, tensors
+from solver_nas.onnx import inference, runtime, tensors
 from solver_nas.onnx import rules as _rules  # noqa: F401 - registers them
 from solver_nas.onnx.facts import (
     Fact,
@@ -103,8 +103,10 @@ class _Builder:
                 self._step(step, used)
         outputs = {}
         for known, name in program.outputs.items():
-            port = self._vertex_of(name)
-            shape = facts[name].sized or ()
+            fact = facts[name]
+            weight = fact.source is Source.CONSTANT and fact.dtype in REAL
+            port = self._constant(name, fact) if weight else self._vertex_of(name)
+            shape = fact.sized or ()
             attributes: dict[str, object] = {"shape": shape, "free": free, "name": known}
             outputs[known] = self._add(known, f"{PREFIX}output", None, (port,), attributes)
         graph = Graph(self._vertices.values(), [Port(name) for name in outputs.values()])
@@ -309,6 +311,7 @@ class _Builder:
             raise StoreError(f"node {step.name!r} ({step.operator}) computes a constant of shape {fact.shape}")
         given = {local: self._array(name) for local, name in zip(step.node.input, step.inputs, strict=True) if name}
         found = inference.run(step.node, given, self._facts.context, limit=None)
+        found = found or runtime.single(step.node, given, self._facts)
         if found is None:
             raise StoreError(f"node {step.name!r} ({step.operator}) computes a constant in a way that fails here")
         array = np.array(found[step.node.output[step.outputs.index(key)]])

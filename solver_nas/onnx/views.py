@@ -89,6 +89,7 @@ class Views:
             tuple(self._identity(one) for one in step.inputs),
             tuple(sorted((key, repr(value)) for key, value in step.attributes.items())),
             step.outputs.index(name),
+            self._facts[name].dtype,
         )
         first = self._computed.setdefault(signature, name)
         return View(first, None, twin=first != name)
@@ -98,7 +99,15 @@ class Views:
         number = self._facts[name].constant if name else None
         if number is not None and number.dtype.kind in "iub":
             return number.dtype.str, number.shape, number.tobytes()
-        return self.of(name)._replace(twin=False) if name else ""
+        return (self.of(name)._replace(twin=False), self._types(name)) if name else ""
+
+    def _types(self, name: str) -> tuple[int, ...]:
+        """The types that a constant has had on its way: what has been rounded is another one."""
+        step, own = self._maker.get(name), (self._facts[name].dtype,)
+        if step is None or not step.inputs or step.operator not in _VIEWS | {"Cast"}:
+            return own
+        before = self._types(step.inputs[0])
+        return before if before[-1:] == own else (*before, *own)
 
     def _dequantised(self, step: Step, rank: int) -> View:
         inner = self.of(step.inputs[0])

@@ -172,6 +172,18 @@ def test_only_files_are_replaced(model: OnnxModel, kind: str, tmp_path: Path) ->
         load(place)
 
 
+def test_names_that_are_hard(model: OnnxModel, tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for place in (loop, tmp_path / "a\0b"):
+        with pytest.raises(OSError, match="is no path of a file"):
+            model.save(place)
+    (tmp_path / "model.onnx.data").mkdir()
+    for name in ("model.onnx", "n" * 245 + ".onnx"):
+        model.save(tmp_path / name)
+        assert load(tmp_path / name).proto == model.proto
+
+
 def test_tensors_of_local_functions_are_read_from_the_models_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

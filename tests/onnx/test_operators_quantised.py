@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto
 
+from solver_nas import delta_nout
 from solver_nas.onnx import load
 from tests.onnx.models import (
     BATCH,
@@ -228,6 +229,40 @@ def test_linear_products(operator: str, per_channel: bool, delta: int) -> None:
     law(proto, delta, readers=(), makers=("first",), tolerance=STEPS)
     done = law(proto, -3, vertex="mid", tolerance=STEPS)
     assert weight(done.after, "mid.scale").shape == ((6,) if per_channel else ())
+
+
+@pytest.mark.parametrize("zero", [0, 128])
+@pytest.mark.parametrize("operator", ["DequantizeLinear", "MatMulInteger"])
+def test_new_weights_are_nothing(operator: str, zero: int) -> None:
+    made = Builder()
+    x = made.linear(made.input("x", BATCH, TOKENS, 6), 6, 12, "first")
+    numbers = made.constant(made.rng.integers(0, 255, (12, 9)).astype(np.uint8), "mid.W")
+    point = made.constant(np.uint8(zero), "mid.zero")
+    if operator == "DequantizeLinear":
+        y = made.node("MatMul", x, made.node(operator, numbers, made.constant(0.01), point), name="mid")
+    else:
+        sure = made.node("QuantizeLinear", x, made.constant(0.03), made.constant(np.uint8(100)))
+        y = made.node(operator, sure, numbers, made.constant(np.uint8(100)), point, name="mid")
+        y = made.node("Mul", made.node("Cast", y, to=TensorProto.FLOAT), made.constant(0.001))
+    made.output(made.linear(y, 9, 3, "head"), [BATCH, TOKENS, 3])
+    model = load(made.model())
+    delta_nout(model["first"], 3)
+    new = model.arrays["mid.W"][12:]
+    assert (new == zero).all()
+    assert new.shape == (3, 9)
+
+
+def test_one_channel_and_one_scale() -> None:
+    made = Builder()
+    x = made.conv(made.input("x", BATCH, 2, 6, 6), 2, 12, "first")
+    one, zero = made.constant(0.03), made.constant(np.int8(0))
+    kernel = made.constant(made.rng.integers(-100, 100, (1, 12, 1, 1)).astype(np.int8))
+    given = [made.node("QuantizeLinear", x, one, zero), one, zero, kernel, made.constant(0.003), zero, one, zero]
+    y = made.node("DequantizeLinear", made.node("QLinearConv", *given), one, zero)
+    made.output(y, [BATCH, 1, 6, 6])
+    model = load(made.model())
+    delta_nout(model["first"], -4)
+    assert model["first"].nout == 8
 
 
 @pytest.mark.parametrize("per_channel", [False, True], ids=["per tensor", "per channel"])

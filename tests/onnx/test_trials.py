@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from copy import copy, deepcopy
+
 import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
-from solver_nas import create_edge, delta_nout, insert, remove, replace
+from solver_nas import create_edge, delta_nout, explain, insert, plan_change, relaxed, remove, replace
 from solver_nas.errors import BrokenRuleError, GraphError, RuleError, VerificationError
 from solver_nas.labels import Tensor
 from solver_nas.onnx import Op, load, operator
-from solver_nas.onnx.runtime import distances
+from solver_nas.onnx.comparison import compare
+from solver_nas.onnx.runtime import distances, largest, trials
 from solver_nas.rules.primitives import same
 from tests.onnx.models import Builder
 
@@ -132,6 +135,148 @@ def test_what_is_claimed_of_an_edit_is_seen_in_more_than_one_sample() -> None:
     assert "computes something else" in str(edit)
 
 
+def test_what_takes_gigabytes_is_tried_with_small_sizes() -> None:
+    made = Builder()
+    x = made.node("Reshape", made.conv(made.input("x", "n", 3, "h", "w"), 3, 4, "first"), made.numbers(0, 4, -1))
+    weights = made.node("Softmax", made.node("MatMul", made.node("Transpose", x, perm=[0, 2, 1]), x), axis=-1)
+    y = made.node("MatMul", x, weights)
+    made.output(made.node("ReduceMean", y, made.numbers(2), keepdims=0), ["n", 4])
+    model = load(made.model(), free_outputs=True)
+    assert largest(model.structure, 2) > 10**8
+    given = next(trials(model.structure, np.random.default_rng(0)))
+    assert given["x"].shape == (2, 3, 32, 32)
+    delta_nout(model["first"], -1)
+
+
+def test_a_branch_need_not_fit_all_sizes() -> None:
+    made = Builder()
+    x = made.input("x", "n", "t", 6)
+    wide = made.linear(x, 6, 8, "first")
+    four = made.node("Equal", made.node("Gather", made.node("Shape", x), made.constant(np.array(1))), made.constant(4))
+    four_tokens, any_tokens = Builder(), Builder()
+    results = four_tokens.node("Reshape", wide, made.numbers(-1, 4, 8)), any_tokens.node("Relu", wide)
+    branches = [
+        helper.make_graph(
+            inner.nodes, name, [], [helper.make_tensor_value_info(result, TensorProto.FLOAT, None)], inner.initializers
+        )
+        for name, inner, result in zip(("then", "other"), (four_tokens, any_tokens), results, strict=True)
+    ]
+    y = made.node("If", four, then_branch=branches[0], else_branch=branches[1])
+    made.output(made.linear(y, 8, 3, "head"), ["n", "t", 3])
+    for given in (None, {"x": (2, 7, 6)}, {"x": (2, 4, 6)}):
+        model = load(made.model(), given)
+        for length in (4, 7):
+            assert model({"x": np.ones((2, length, 6), np.float32)})["head.plus"].shape == (2, length, 3)
+
+
+# -- constants ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("used", [(0, 1), (1,)], ids=["both", "one"])
+def test_weights_that_are_split(used: tuple[int, ...]) -> None:
+    made = Builder()
+    first = made.dense(made.input("x", "n", 6), 6, 8, "first")
+    parts = made.many("Split", made.weight(8, 10), made.numbers(4, 6), count=2, axis=1)
+    y = made.node("Concat", *(made.node("MatMul", first, parts[one], name=f"part{one}") for one in used), axis=1)
+    made.output(made.dense(made.node("Relu", y), sum((4, 6)[one] for one in used), 3, "head"), ["n", 3])
+    for vertex, delta in (("first", -3), (f"part{used[-1]}", -1), ("first", 2)):
+        model = load(made.model())
+        size = model[vertex].nout
+        delta_nout(model[vertex], delta)
+        assert load(model.proto)[vertex].nout == size + delta
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.DOUBLE])
+def test_what_is_computed_in_another_precision_is_another_weight(kind: int) -> None:
+    made = Builder()
+    first = made.dense(made.input("x", "n", 6), 6, 8, "first")
+    weight, scale = made.weight(8, 5), made.weight(5)
+    plain = made.node("Mul", weight, scale)
+    rough = made.node("Mul", made.node("Cast", weight, to=kind), made.node("Cast", scale, to=kind))
+    one = made.node("MatMul", first, plain)
+    two = made.node("MatMul", first, made.node("Cast", rough, to=TensorProto.FLOAT))
+    made.output(made.dense(made.node("Concat", one, two, axis=1), 10, 3, "head"), ["n", 3])
+    model = load(made.model())
+    delta_nout(model["first"], -3)
+    assert model["first"].nout == 5
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_large_weights_that_are_computed_alike(turned: bool) -> None:
+    made = Builder()
+    first = made.dense(made.input("x", "n", 6), 6, 80, "first")
+    weight, scale = made.weight(80, 80, name="weight"), made.weight(80)
+    alike = [made.node("Mul", weight, scale) for _ in range(2)]
+    y = first
+    for place, one in enumerate(reversed(alike) if turned else alike):
+        y = made.node("Relu", made.node("MatMul", y, one, name=f"layer{place}"))
+    made.output(made.dense(made.node("MatMul", y, weight, name="plain"), 80, 3, "head"), ["n", 3])
+    for vertex in ("plain", "first"):
+        model = load(made.model())
+        plan = plan_change(model[vertex], relaxed(-5))
+        plan.apply()
+        assert load(model.proto)[vertex].nout == model[vertex].nout < 80
+
+
+@pytest.mark.parametrize("computed", [False, True])
+def test_weights_that_are_returned_stay(computed: bool) -> None:
+    made = Builder()
+    first = made.dense(made.input("x", "n", 6), 6, 8, "first")
+    weight = made.weight(8, 8, name="weight")
+    weight = made.node("Mul", weight, made.weight(8)) if computed else weight
+    y = made.node("MatMul", made.dense(first, 8, 8, "second"), weight, name="third")
+    made.output(made.dense(y, 8, 3, "head"), ["n", 3])
+    made.output(weight, [8, 8])
+    model = load(made.model())
+    assert not explain(model["second"], -1)
+    delta_nout(model["first"], -2)
+    assert model["first"].nout == 6
+
+
+def test_constants_that_only_onnxruntime_computes() -> None:
+    made = Builder(opset=17)
+    first = made.dense(made.input("x", "n", 6), 6, 8, "first")
+    parts = [
+        made.node("DequantizeLinear", made.constant(np.arange(-16, 16, dtype=np.int8).reshape(8, 4)), made.constant(s))
+        for s in (0.1, 0.2)
+    ]
+    made.output(made.dense(made.node("MatMul", first, made.node("Concat", *parts, axis=1)), 8, 3, "head"), ["n", 3])
+    model = load(made.model())
+    delta_nout(model["first"], -3)
+    assert model["first"].nout == 5
+
+
+def test_constants_that_nobody_computes_are_pinned() -> None:
+    made = Builder()
+    first = made.dense(made.input("x", "n", 6), 6, 8, "first")
+    weight = made.node("Gelu", made.weight(8, 8), domain="com.microsoft", name="strange")
+    y = made.node("MatMul", made.dense(first, 8, 8, "second"), weight)
+    made.output(made.dense(y, 8, 3, "head"), ["n", 3])
+    model = load(made.model())
+    assert not explain(model["second"], -1)
+    delta_nout(model["first"], -2)
+
+
+def test_comparison_finds_sizes_that_suit() -> None:
+    made = Builder()
+    ids = made.input("ids", "n", "t", dtype=TensorProto.INT64)
+    length = made.node("Squeeze", made.node("Slice", made.node("Shape", ids), made.numbers(1), made.numbers(2)))
+    where = made.node("Range", made.constant(np.array(0)), length, made.constant(np.array(1)))
+    made.output(made.linear(made.node("Gather", made.weight(30, 8), where), 8, 3, "head"), ["t", 3])
+    model = load(made.model())
+    assert compare(model, copy(model), repeats=1).distance == 0
+
+
+def test_copies_have_a_history() -> None:
+    made = Builder()
+    made.output(made.dense(made.dense(made.input("x", "n", 6), 6, 8, "first"), 8, 3, "head"), ["n", 3])
+    model = load(made.model(), history=3)
+    for twin in (copy(model), deepcopy(model)):
+        delta_nout(twin["first"], -1)
+        twin.undo()
+        assert (twin["first"].nout, model["first"].nout) == (8, 8)
+
+
 # -- edits ----------------------------------------------------------------------------------------------
 
 
@@ -147,6 +292,22 @@ def test_a_block_can_be_inserted_where_sizes_are_given() -> None:
 
     assert "computes what it did" in str(insert(model["first"], block))
     assert model["Conv_1"].nout == 5
+
+
+def test_an_edit_that_not_all_inputs_survive_is_no_harmless_one() -> None:
+    made = Builder()
+    ids = made.input("ids", "n", "t", dtype=TensorProto.INT64)
+    table = made.node("Gather", made.weight(50, 8, name="table"), ids, name="embed")
+    made.output(made.linear(table, 8, 3, "head"), ["n", "t", 3])
+    model = load(made.model())
+    smaller = model.arrays["table"][:40]
+    before = model.proto
+    try:
+        edit = replace(model["embed"], lambda x: x.model.add("Gather", smaller, x))
+    except VerificationError:
+        assert model.proto == before
+    else:
+        assert "computes something else" in str(edit)
 
 
 def test_nothing_stands_behind_what_is_returned() -> None:

@@ -70,7 +70,7 @@ def per_channel(op: Op, y: Tensor, slot: int) -> Tensor:
     """Add to, or multiply with, one number for every channel, or one for all of them."""
     if not op.has(slot):
         return y
-    single = op.sizes(slot) in ((), (1,)) and y.shape[1] != 1
+    single = op.sizes(slot) == () or (op.sizes(slot) == (1,) and y.shape[1] != 1)
     if op.scope.tape.choose((op.scope.vertex.name, "single", slot), int(single)):
         op.hold(slot, SINGLE)
         return y
