@@ -285,6 +285,8 @@ def _source(context: Context, step: Step, given: Sequence[Fact | None]) -> Sourc
     if step.operator in _RANDOM or schema_of(step.operator, opset_of(context, step.operator)) is None:
         # Nobody can compute it beforehand.
         return Source.DATA
+    if step.node is not None and any(attribute.name == "sparse_value" for attribute in step.node.attribute):
+        return Source.DATA
     sources = {fact.source for fact in given if fact is not None}
     if step.operator in SHAPES:
         known = all(fact.shape is not None for fact in given if fact is not None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -13,16 +12,18 @@ import numpy as np
 
 from solver_nas.costs import parameters
 from solver_nas.editable import Editable
-from solver_nas.errors import GraphError, RequestError, RuleError, SolverNasError, StoreError, VerificationError
+from solver_nas.errors import GraphError, RuleError, SolverNasError, StoreError, VerificationError
 from solver_nas.frontend import Handle as HandleClass
 from solver_nas.graph import Graph, Port
 from solver_nas.onnx import runtime, store, verify
 from solver_nas.onnx.adding import addition
+from solver_nas.onnx.fills import fills_of
 from solver_nas.onnx.operator import PREFIX
 from solver_nas.onnx.rewiring import same_wiring
 from solver_nas.onnx.rewrite import written
 from solver_nas.onnx.source import open_model
 from solver_nas.onnx.structure import understand
+from solver_nas.onnx.trials import given_shapes
 from solver_nas.rules import label
 from solver_nas.state import State, frozen
 from solver_nas.worth import default_utility
@@ -35,16 +36,12 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from solver_nas.frontend import Array, Handle, Model
-    from solver_nas.graph import Vertex
     from solver_nas.labels import Labels
     from solver_nas.onnx.source import Origin
     from solver_nas.onnx.structure import Structure
     from solver_nas.plan import Blueprint
 
 _ROUNDING = 1e-4  # relative difference up to which outputs are equal but for rounding
-_SAMPLES = 16  # that models are compared with, where they take any number
-_NUMBERS = 2**24  # in the largest tensor that they make
-_SUITABLE = "give inputs that suit the model: load(..., inputs=...), or --data FILE.npz on the command line"
 
 
 class Read(NamedTuple):
@@ -99,7 +96,7 @@ def load(
             sizes were found for what it leaves open.
         OSError: there is no such file.
     """
-    given = _shapes(input_shapes)
+    given = given_shapes(input_shapes)
     origin, structure, labels = _opened(source, given, free=free_outputs)
     state = State(
         structure.graph,
@@ -114,29 +111,6 @@ def load(
     model.trial_inputs = None if inputs is None else runtime.checked(structure, inputs)
     model.learn_labels(labels)
     return model
-
-
-def _shapes(given: object) -> dict[str, tuple[int | None, ...]]:
-    """Shapes of inputs as the caller has given them.
-
-    Raises:
-        RequestError: they are something else.
-    """
-    told = 'give input shapes as {"image": (1, 3, 224, 224)}, with positive integers, or None for what stays open'
-    if given is None:
-        return {}
-    if not isinstance(given, Mapping):
-        raise RequestError(f"{told}; got {given!r}")
-    found = {}
-    for name, shape in given.items():
-        good = isinstance(shape, Sequence) and not isinstance(shape, str)
-        if not good or any(
-            isinstance(size, bool) or not (size is None or (isinstance(size, int | np.integer) and size > 0))
-            for size in shape
-        ):
-            raise RequestError(f"{told}; got {shape!r} for {name!r}")
-        found[str(name)] = tuple(None if size is None else int(size) for size in shape)
-    return found
 
 
 #: What code raises that meets something in a file that nobody foresaw.
@@ -342,7 +316,7 @@ class OnnxModel(Editable):
                     first = first or error
         except StoreError as error:
             raise VerificationError(f"the change could not be tried out: {error}") from error
-        raise VerificationError(f"the change could not be tried out: {first}; {_SUITABLE}") from first
+        raise VerificationError(f"the change could not be tried out: {first}; {runtime.SUITABLE}") from first
 
     def _trials(self) -> Iterator[Mapping[str, Array]]:
         """Inputs to try changes out with; the next ones are for a model that does not take those before."""
@@ -433,7 +407,7 @@ class OnnxModel(Editable):
         changed = self._written()
         verify.valid(changed)
         try:
-            self._try_out(changed)
+            verify.survives(self._origin.whole, changed, self._trials())
             origin = replace(open_model(changed), beside=self._origin.beside)
             structure = understand(origin, self._read.given, free=self._read.free)
         except StoreError as error:
@@ -450,61 +424,14 @@ class OnnxModel(Editable):
             )
         )
 
-    def _try_out(self, changed: ModelProto) -> None:
-        """Run a model with the first inputs that suit the one before.
-
-        Raises:
-            StoreError: there are none, or the changed model does not take them.
-        """
-        before, first = runtime.session(self._origin.whole), None
-        for given in self._trials():
-            try:
-                runtime.run(before, given)
-            except StoreError as error:
-                first = first or error
-            else:
-                runtime.run(runtime.session(changed), given)
-                return
-        raise StoreError(f"{first}; {_SUITABLE}")
-
     def compare(self, other: Model, *, seed: int = 0) -> float | None:
         """The largest relative difference between two models' outputs.
 
         They are run with the inputs that the model was opened with, and with random ones of several sizes.
         """
         assert isinstance(other, OnnxModel), "models are compared with models"
-        sessions = [runtime.session(model._written()) for model in (self, other)]  # noqa: SLF001 - of its own class
-        rng = np.random.default_rng(seed)
-        first: list[StoreError] = []
-
-        def difference(given: Mapping[str, Array]) -> float | None:
-            try:
-                one = runtime.run(sessions[0], given)
-            except StoreError as error:
-                # These inputs suit nobody.
-                first.append(error)
-                return None
-            try:
-                return runtime.distance(one, runtime.run(sessions[1], given))
-            except StoreError:
-                return float("inf")
-
-        found = [apart for given in self._samples(rng) if (apart := difference(given)) is not None]
-        if not found:
-            tried = (difference(given) for given in runtime.trials(self._structure, rng))
-            found = list(islice((apart for apart in tried if apart is not None), 1))
-        if not found:
-            raise StoreError(f"{first[0]}; {_SUITABLE}")
-        return max(found)
-
-    def _samples(self, rng: np.random.Generator) -> Iterator[Mapping[str, Array]]:
-        """Inputs that show whether two models compute the same."""
-        if self.trial_inputs is not None:
-            yield self.trial_inputs
-        for trial in (2, 3):
-            batch = min(_NUMBERS // max(runtime.largest(self._structure, trial), 1), _SAMPLES)
-            if batch:
-                yield runtime.made_up(self._structure, runtime.trial_shapes(self._structure, trial, batch), rng)
+        before, after = self._written(), other._written()  # noqa: SLF001 - of its own class
+        return verify.difference(before, after, self._structure, self.trial_inputs, seed)
 
     @property
     def precision(self) -> float:
@@ -519,42 +446,3 @@ class OnnxModel(Editable):
         """How many vertices and parameters."""
         total = sum(self.arrays[key].size for key, _, _ in parameters(self.graph, self.labels))
         return f"<OnnxModel: {len(self)} vertices, {total:,} parameters>"
-
-
-def fills_of(graph: Graph, arrays: Mapping[str, Array]) -> dict[str, float]:
-    """What new entries of parameters start with that are no weights of neurons."""
-    found: dict[str, float] = {}
-    for vertex in graph.vertices:
-        for role, parameter in vertex.parameters.items():
-            value = _fill(vertex, role)
-            if value is not None:
-                found.setdefault(parameter.key, value)
-            point = next((vertex.parameters[one] for one in _zero_points(role) if one in vertex.parameters), None)
-            if point is not None and arrays[point.key].size and (arrays[point.key] == arrays[point.key].flat[0]).all():
-                # In quantised weights, nothing is not zero.
-                found[parameter.key] = found[point.key] = float(arrays[point.key].flat[0])
-    return found
-
-
-def _zero_points(role: str) -> tuple[str, ...]:
-    """What the zero point of a parameter is called: behind a DequantizeLinear, in ConvInteger, in MatMulInteger."""
-    return (f"{role} zero point", f"{role}_zero_point", f"{role.lower()}_zero_point")
-
-
-_NORMS = frozenset(
-    {"BatchNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization", "GroupNormalization"}
-)
-_ONES = frozenset({"scale", "var", "input_var", "Scale"})
-
-
-def _fill(vertex: Vertex, role: str) -> float | None:
-    kind = vertex.kind.removeprefix(PREFIX)
-    if kind in _NORMS:
-        return 1.0 if role in _ONES else 0.0
-    if kind in ("Div", "Mod") and role == "B":
-        return 1.0
-    if role.endswith("scale"):
-        return 1.0
-    if role.endswith("zero point"):
-        return 0.0
-    return None

@@ -30,6 +30,8 @@ Array = NDArray[Any]
 #: A session of onnxruntime, which ships no types.
 Session = Any
 
+#: What to do if no inputs suit a model.
+SUITABLE = "give inputs that suit the model: load(..., inputs=...), or --data FILE.npz on the command line"
 BATCH = 2  # samples that are made up
 _LARGEST = 2**28  # numbers in inputs that are made up
 _TOKENS = 8  # numbers that integers are drawn from where nothing says how many there may be
@@ -276,6 +278,14 @@ def largest(structure: Structure, trial: int) -> int:
     return most // batch
 
 
+def samples(structure: Structure, rng: np.random.Generator) -> Iterator[dict[str, Array]]:
+    """Inputs that show whether two models compute the same: two sets of sizes, as many samples as memory allows."""
+    for trial in (2, 3):
+        batch = min(_NUMBERS // max(largest(structure, trial), 1), _SAMPLES)
+        if batch:
+            yield made_up(structure, trial_shapes(structure, trial, batch), rng)
+
+
 def trials(structure: Structure, rng: np.random.Generator) -> Iterator[dict[str, Array]]:
     """Inputs to try in turn until the model takes them: other lengths, and positive numbers alone."""
     usual = trial_shapes(structure)
@@ -288,6 +298,8 @@ def trials(structure: Structure, rng: np.random.Generator) -> Iterator[dict[str,
         yield {name: np.abs(array) if array.dtype.kind == "f" else array for name, array in given.items()}
 
 
+_SAMPLES = 16  # that models are compared with, where they take any number
+_NUMBERS = 2**24  # in the largest tensor that these make
 _LARGEST_TENSOR = 2**27  # numbers
 _LENGTHS = (32, 24, 8, 1)  # that open sizes are tried with where those of `trial_shapes` do not do
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
+import numpy as np
 from onnx import ModelProto, TensorProto
 
 from solver_nas.errors import RequestError, StoreError
@@ -13,9 +15,32 @@ from solver_nas.onnx.facts import TRIALS, Fact, Facts, Seen, Source
 from solver_nas.onnx.inference import SMALL, context_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator
 
     from solver_nas.onnx.flatten import Program
+
+
+def given_shapes(given: object) -> dict[str, tuple[int | None, ...]]:
+    """Shapes of inputs as the caller has given them.
+
+    Raises:
+        RequestError: they are something else.
+    """
+    told = 'give input shapes as {"image": (1, 3, 224, 224)}, with positive integers, or None for what stays open'
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise RequestError(f"{told}; got {given!r}")
+    found = {}
+    for name, shape in given.items():
+        good = isinstance(shape, Sequence) and not isinstance(shape, str)
+        if not good or any(
+            isinstance(size, bool) or not (size is None or (isinstance(size, int | np.integer) and size > 0))
+            for size in shape
+        ):
+            raise RequestError(f"{told}; got {shape!r} for {name!r}")
+        found[str(name)] = tuple(None if size is None else int(size) for size in shape)
+    return found
 
 
 def open_sizes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from solver_nas.onnx.masking import Removal, masked, taken_together
 from solver_nas.onnx.source import LARGEST_FILE, size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from onnx import ModelProto
 
@@ -214,3 +215,58 @@ def moved_outputs(structure: Structure, labels: Labels, blueprint: Blueprint) ->
         if moved:
             found[name] = tuple(moved)
     return found
+
+
+def survives(before: ModelProto, after: ModelProto, trials: Iterable[Mapping[str, Array]]) -> None:
+    """Run a model with the first inputs that suit the one before.
+
+    Raises:
+        StoreError: there are none, or the changed model does not take them.
+    """
+    session, first = runtime.session(before), None
+    for given in trials:
+        try:
+            runtime.run(session, given)
+        except StoreError as error:
+            first = first or error
+        else:
+            runtime.run(runtime.session(after), given)
+            return
+    raise StoreError(f"{first}; {runtime.SUITABLE}")
+
+
+def difference(
+    before: ModelProto, after: ModelProto, structure: Structure, given: Mapping[str, Array] | None, seed: int
+) -> float:
+    """The largest relative difference between the outputs of two models.
+
+    Args:
+        before: a model.
+        after: another one; infinity is returned if it does not take what the first one takes.
+        structure: of the first one.
+        given: inputs to try besides random ones.
+        seed: for these.
+
+    Raises:
+        StoreError: the first one cannot be run with any of them.
+    """
+    rng, refused = np.random.default_rng(seed), list[StoreError]()
+    one, other = runtime.session(before), runtime.session(after)
+
+    def apart(inputs: Iterable[Mapping[str, Array]]) -> Iterator[float]:
+        for given in inputs:
+            try:
+                expected = runtime.run(one, given)
+            except StoreError as error:
+                refused.append(error)
+                continue
+            try:
+                yield runtime.distance(expected, runtime.run(other, given))
+            except StoreError:
+                yield float("inf")
+
+    found = [*apart([] if given is None else [given]), *apart(runtime.samples(structure, rng))]
+    found = found or list(islice(apart(runtime.trials(structure, rng)), 1))
+    if not found:
+        raise StoreError(f"{refused[0]}; {runtime.SUITABLE}")
+    return max(found)

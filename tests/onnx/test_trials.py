@@ -6,7 +6,7 @@ from copy import copy, deepcopy
 
 import numpy as np
 import pytest
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from solver_nas import create_edge, delta_nout, explain, insert, plan_change, relaxed, remove, replace
 from solver_nas.errors import BrokenRuleError, GraphError, RuleError, VerificationError
@@ -255,6 +255,18 @@ def test_constants_that_nobody_computes_are_pinned() -> None:
     model = load(made.model())
     assert not explain(model["second"], -1)
     delta_nout(model["first"], -2)
+
+
+def test_sparse_constants_are_pinned() -> None:
+    made = Builder()
+    values = numpy_helper.from_array(np.arange(1, 49, dtype=np.float32), "values")
+    places = numpy_helper.from_array(np.arange(48), "places")
+    sparse = made.node("Constant", sparse_value=helper.make_sparse_tensor(values, places, [6, 8]))
+    wide = made.node("MatMul", made.input("x", "n", 6), sparse, name="wide")
+    made.output(made.dense(made.dense(wide, 8, 10, "first"), 10, 3, "head"), ["n", 3])
+    model = load(made.model())
+    assert model["wide"].nout == 0
+    delta_nout(model["first"], -3)
 
 
 def test_comparison_finds_sizes_that_suit() -> None:
