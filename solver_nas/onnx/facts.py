@@ -206,6 +206,9 @@ class Facts:
             if not possible and not step.guarded:
                 raise StoreError(f"node {step.name!r} (If) has no branch that takes what it gets")
             seen.append(_either(possible) if len(possible) > 1 else (possible or open_)[0])
+        if len(seen) > TRIALS and len(seen[0].shape or ()) != len(seen[TRIALS].shape or ()):
+            # One branch squeezes an axis that has the size 1 for the caller's sizes alone: only these are planned with.
+            seen = seen[TRIALS:] * 2
         sources = {condition.source, *(fact.source for fact in facts)}
         source = next(one for one in (Source.DATA, Source.SHAPE, Source.CONSTANT) if one in sources)
         return Fact(next((fact.dtype for fact in facts if fact.dtype), 0), source, tuple(seen))

@@ -139,7 +139,11 @@ def find_facts(model: ModelProto, program: Program, given: Mapping[str, Sequence
     except StoreError:
         # It is only known to work for the sizes that the caller has given.
         free = sized
-    return _learned(model, program, constants, {name: (*free[name], *sized[name]) for name in sized})
+    try:
+        return _learned(model, program, constants, {name: (*free[name], *sized[name]) for name in sized})
+    except StoreError:
+        # Branches for the caller's sizes do not fit others.
+        return _learned(model, program, constants, {name: (*sized[name], *sized[name]) for name in sized})
 
 
 def _first_that_fits(

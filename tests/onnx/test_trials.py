@@ -6,7 +6,7 @@ from copy import copy, deepcopy
 
 import numpy as np
 import pytest
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
 from solver_nas import create_edge, delta_nout, explain, insert, plan_change, relaxed, remove, replace
 from solver_nas.errors import BrokenRuleError, GraphError, RuleError, VerificationError
@@ -167,6 +167,33 @@ def test_a_branch_need_not_fit_all_sizes() -> None:
         model = load(made.model(), given)
         for length in (4, 7):
             assert model({"x": np.ones((2, length, 6), np.float32)})["head.plus"].shape == (2, length, 3)
+
+
+def test_ranks_may_depend_on_sizes() -> None:
+    made = Builder()
+    x, flag = made.input("x", "n", 6), made.input("flag", dtype=TensorProto.BOOL)
+    wide = made.dense(x, 6, 8, "first")
+    samples = made.node("Gather", made.node("Shape", x), made.constant(np.array(0)))
+    alone = made.node("Equal", samples, made.constant(np.array(1)))
+
+    def body(inner: Builder, result: str) -> GraphProto:
+        out = helper.make_tensor_value_info(result, TensorProto.FLOAT, None)
+        return helper.make_graph(inner.nodes, "body", [], [out], inner.initializers)
+
+    single, several, outer, other = (Builder() for _ in range(4))
+    then = body(single, single.node("Squeeze", wide, made.numbers(0), name="single"))
+    y = outer.node("If", alone, then_branch=then, else_branch=body(several, several.node("Identity", wide)))
+    outer_then = body(outer, outer.node("Reshape", outer.node("Relu", y), made.numbers(-1, 8), name="back"))
+    y = made.node("If", flag, then_branch=outer_then, else_branch=body(other, other.node("Relu", wide, name="plain")))
+    made.output(made.dense(y, 8, 3, "head"), ["n", 3])
+    given = {"x": np.ones((1, 6), np.float32), "flag": np.array(True)}
+    # A branch that no size fits pins what it reads.
+    assert not any(explain(load(made.model(), shapes)["first"], -3) for shapes in (None, {"x": (4, 6)}))
+    model = load(made.model(), {"x": (1, 6)}, inputs=given)
+    delta_nout(model["first"], -3)
+    for count in (1, 5):
+        again = {"x": np.ones((count, 6), np.float32), "flag": np.array(True)}
+        assert model(again)["head"].shape == (count, 3)
 
 
 # -- constants ------------------------------------------------------------------------------------------
