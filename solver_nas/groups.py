@@ -26,7 +26,12 @@ Shares = tuple[tuple[int, int], ...]
 def classes_by_vertex(labels: Labels, order: Iterable[str]) -> tuple[dict[str, IntArray], int]:
     """The class of each neuron of each vertex, and how many classes there are."""
     class_of, count = classify(labels)
-    return {name: class_of[labels.tensors[Port(name)].neurons["label"]] for name in order}, count
+    return by_vertex(labels, order, class_of), count
+
+
+def by_vertex(labels: Labels, order: Iterable[str], class_of: IntArray) -> dict[str, IntArray]:
+    """The class of each neuron of each vertex, where the class of each label is known."""
+    return {name: class_of[labels.tensors[Port(name)].neurons["label"]] for name in order}
 
 
 def shares(classes: Mapping[str, IntArray], count: int) -> dict[str, Shares]:

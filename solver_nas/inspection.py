@@ -10,7 +10,7 @@ import numpy as np
 from solver_nas.classes import classify
 from solver_nas.costs import parameters
 from solver_nas.graph import Port
-from solver_nas.groups import ALWAYS, classes_by_vertex, shares
+from solver_nas.groups import ALWAYS, by_vertex, shares
 from solver_nas.labels import FIXED, Volume
 from solver_nas.magnitude import own_labels
 
@@ -84,9 +84,9 @@ def inspect(model: Model) -> Inspection:
 
 def inspected(graph: Graph, labels: Labels) -> Inspection:
     """Look at a structure as a whole."""
-    class_of, _ = classify(labels)
+    class_of, count = classify(labels)
     fixed = class_of == class_of[FIXED]
-    groups = shares(*classes_by_vertex(labels, graph.order))
+    groups = shares(by_vertex(labels, graph.order, class_of), count)
     counted: dict[str, int] = {}
     free_parameters = total = 0
     for _, owners, volume in parameters(graph, labels):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from solver_nas.errors import RequestError, StoreError
+from solver_nas.errors import RequestError
 from solver_nas.inspection import inspect
 from solver_nas.onnx import runtime
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from solver_nas.onnx.model import OnnxModel
 
 _WARM_UP = 2  # runs before time is measured
+_SUITABLE = "give inputs that suit the models: inputs=..., or --data FILE.npz on the command line"
 
 
 class Comparison(NamedTuple):
@@ -62,7 +63,9 @@ def compare(
             f"the models take other inputs: {sorted(first.structure.inputs)} and {sorted(second.structure.inputs)}"
         )
     sessions = [runtime.session(model.proto) for model in (first, second)]
-    given = _suitable(first, sessions[0]) if inputs is None else inputs
+    given = inputs
+    if given is None:
+        given = runtime.suitable(sessions[0], runtime.trials(first.structure, np.random.default_rng(0)), _SUITABLE)
     outputs = [runtime.run(session, given) for session in sessions for _ in range(_WARM_UP)][::_WARM_UP]
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats):
@@ -80,20 +83,3 @@ def compare(
         distances,
         inputs is None,
     )
-
-
-def _suitable(model: OnnxModel, session: runtime.Session) -> Mapping[str, Array]:
-    """Random inputs that a model takes.
-
-    Raises:
-        StoreError: none were found.
-    """
-    found: StoreError | None = None
-    for given in runtime.trials(model.structure, np.random.default_rng(0)):
-        try:
-            runtime.run(session, given)
-        except StoreError as error:
-            found = found or error
-        else:
-            return given
-    raise StoreError(f"{found}; give inputs that suit the models: inputs=..., or --data FILE.npz on the command line")

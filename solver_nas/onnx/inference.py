@@ -128,15 +128,15 @@ def infer(
         raise StoreError(
             f"node {step.name!r} ({step.operator}) cannot take inputs of shapes {shapes}: {error}"
         ) from error
-    types_ = {name: _read(kind) for name, kind in found.items()}
+    described = {name: _read(kind) for name, kind in found.items()}
     if step.operator == "Reshape" and given[0] is not None:
-        _check_elements(step, given[0].at(trial).shape, next(iter(types_.values()))[1])
+        _check_elements(step, given[0].at(trial).shape, next(iter(described.values()))[1])
     if step.operator in _WINDOWS:
         # A window that is larger than what it slides over: these sizes say nothing about others.
-        types_ = {
-            name: (dtype, shape and tuple(size or None for size in shape)) for name, (dtype, shape) in types_.items()
+        described = {
+            name: (dtype, shape and tuple(size or None for size in shape)) for name, (dtype, shape) in described.items()
         }
-    return types_
+    return described
 
 
 def _check_elements(step: Step, before: Shape | None, after: Shape | None) -> None:

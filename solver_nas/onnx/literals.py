@@ -42,7 +42,7 @@ class Literals:
         self._model = model
         self._opset = context_of(model).opsets.get("", 1)
         self._taken = set(_names(model.graph))
-        self._made: list[tuple[str, Array]] = []
+        self._made: dict[str, Array] = {}
         self._before: dict[int, list[NodeProto]] = {}
 
     def read_by(self, step: Step, slot: int, wanted: Numbers, facts: Facts) -> Step:
@@ -96,7 +96,7 @@ class Literals:
     def constant(self, name: str, array: Array) -> str:
         """A new constant; returns its name, which is the wanted one if that is free."""
         free = self._fresh(name)
-        self._made.append((free, array))
+        self._made[free] = array
         return free
 
     def _fresh(self, name: str) -> str:
@@ -112,18 +112,18 @@ class Literals:
 
     def learn(self, names: Sequence[str], facts: Facts) -> None:
         """Tell the facts about new constants that a node reads."""
-        for name, array in self._made:
-            if name in names:
-                facts.known[name] = constant_fact(tensors.write(array, name), name)
+        for name in names:
+            if name in self._made:
+                facts.known[name] = constant_fact(tensors.write(self._made[name], name), name)
 
     def finish(self) -> None:
         """Put what is new into the model."""
         self._insert(self._model.graph)
         graph = self._model.graph
         if self._model.ir_version >= NO_INPUTS:
-            graph.initializer.extend(tensors.write(array, name) for name, array in self._made)
+            graph.initializer.extend(tensors.write(array, name) for name, array in self._made.items())
         else:
-            prepend_constants(graph, self._made)
+            prepend_constants(graph, [*self._made.items()])
 
     def _insert(self, graph: GraphProto) -> None:
         for node in graph.node:

@@ -407,7 +407,9 @@ class OnnxModel(Editable):
         changed = self._written()
         verify.valid(changed)
         try:
-            verify.survives(self._origin.whole, changed, self._trials())
+            # What suits the model before has to suit the changed one.
+            given = runtime.suitable(runtime.session(self._origin.whole), self._trials())
+            runtime.run(runtime.session(changed), given)
             origin = replace(open_model(changed), beside=self._origin.beside)
             structure = understand(origin, self._read.given, free=self._read.free)
         except StoreError as error:

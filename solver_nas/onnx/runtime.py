@@ -20,7 +20,7 @@ from solver_nas.onnx.source import LARGEST_FILE, size_of
 from solver_nas.onnx.trials import BATCHES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from solver_nas.onnx.facts import Facts
     from solver_nas.onnx.structure import Structure
@@ -296,6 +296,23 @@ def trials(structure: Structure, rng: np.random.Generator) -> Iterator[dict[str,
         given = made_up(structure, one, rng)
         yield given
         yield {name: np.abs(array) if array.dtype.kind == "f" else array for name, array in given.items()}
+
+
+def suitable(runner: Session, trials: Iterable[Mapping[str, Array]], hint: str = SUITABLE) -> Mapping[str, Array]:
+    """The first inputs that a model takes.
+
+    Raises:
+        StoreError: there are none; the hint says what to do.
+    """
+    first: StoreError | None = None
+    for given in trials:
+        try:
+            run(runner, given)
+        except StoreError as error:
+            first = first or error
+        else:
+            return given
+    raise StoreError(f"{first}; {hint}")
 
 
 _SAMPLES = 16  # that models are compared with, where they take any number

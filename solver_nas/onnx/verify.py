@@ -217,24 +217,6 @@ def moved_outputs(structure: Structure, labels: Labels, blueprint: Blueprint) ->
     return found
 
 
-def survives(before: ModelProto, after: ModelProto, trials: Iterable[Mapping[str, Array]]) -> None:
-    """Run a model with the first inputs that suit the one before.
-
-    Raises:
-        StoreError: there are none, or the changed model does not take them.
-    """
-    session, first = runtime.session(before), None
-    for given in trials:
-        try:
-            runtime.run(session, given)
-        except StoreError as error:
-            first = first or error
-        else:
-            runtime.run(runtime.session(after), given)
-            return
-    raise StoreError(f"{first}; {runtime.SUITABLE}")
-
-
 def difference(
     before: ModelProto, after: ModelProto, structure: Structure, given: Mapping[str, Array] | None, seed: int
 ) -> float:
