@@ -72,12 +72,20 @@ def _replace_all(pairs: Sequence[tuple[Path, Path]], folder: Path) -> None:
     try:
         for made, target in pairs:
             before = folder / f"{target.name}.before" if target.exists() else None
-            if before is not None:
-                os.link(target, before)
             done.append((target, before))
+            if before is not None:
+                _keep(target, before)
             made.replace(target)
     except BaseException:
         for target, before in reversed(done):
             with suppress(OSError):
                 target.unlink(missing_ok=True) if before is None else before.replace(target)
         raise
+
+
+def _keep(file: Path, name: Path) -> None:
+    """Keep what a file holds under another name."""
+    try:
+        os.link(file, name)
+    except OSError:  # not every file system has links
+        file.replace(name)

@@ -134,25 +134,36 @@ def test_tensors_stay_beside_the_model(folder: Path, monkeypatch: pytest.MonkeyP
     assert (folder / "as_it_was.onnx.data").stat().st_mode == (folder / "as_it_was.onnx").stat().st_mode
 
 
-def test_two_files_are_written_or_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("links", [True, False])
+def test_two_files_are_written_or_none(links: bool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("solver_nas.onnx.store._LARGE", 16)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError("this file system has no links")
+
+    if not links:
+        monkeypatch.setattr("os.link", refuse)
     model = load(folder / "model.onnx")
     model.save(folder / "other.onnx")
     delta_nout(model["conv"], -2)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     move = Path.replace
 
-    def fail(self: Path, target: Path) -> Path:
-        if target.name == "other.onnx" and self.suffix != ".before":
-            raise KeyboardInterrupt
-        return move(self, target)
-
-    monkeypatch.setattr(Path, "replace", fail)
     for name in ("other.onnx", "new.onnx"):
+
+        def fail(self: Path, target: Path, name: str = name) -> Path:
+            if target.name == name and self.suffix != ".before":
+                raise KeyboardInterrupt
+            return move(self, target)
+
         monkeypatch.setattr(Path, "replace", fail)
         with pytest.raises(KeyboardInterrupt):
-            model.save(folder / "other.onnx")
+            model.save(folder / name)
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before, name
+    monkeypatch.setattr(Path, "replace", move)
+    model.save(folder / "other.onnx")
+    assert load(folder / "other.onnx").proto == model.proto
+    assert {path.name for path in folder.iterdir()} == set(before)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder"])
