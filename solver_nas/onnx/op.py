@@ -171,22 +171,7 @@ class Op:
         found = self._slots[slot]
         if found is None or found.role is None:
             raise self.unsupported(f"input {slot} has to be a constant here")
-        parameter = self.scope.vertex.parameters[found.role]
-        order = found.order
-        if order is None:
-            made = self.scope.weight(found.role, view)
-        else:
-            rank = len(parameter.shape)
-            groups: list[Sequence[int]] = [(size,) for size in parameter.shape]
-            seen = [(1,) if axis is None else (parameter.shape[axis],) for axis in order] if view is None else view
-            for axis, sizes in zip(order, seen, strict=True):
-                if axis is not None:
-                    groups[axis] = sizes
-            starts = [sum(map(len, groups[:axis])) for axis in range(rank)]
-            places: list[int | None] = []
-            for axis, sizes in zip(order, seen, strict=True):
-                places += [None] * len(sizes) if axis is None else range(starts[axis], starts[axis] + len(sizes))
-            made = self.scope.weight(found.role, groups, places)
+        made = self.scope.seen(found.role, found.order, view)
         return self._scaled(made, found, view)
 
     def freeze(self, slot: int, why: str) -> None:

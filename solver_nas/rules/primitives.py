@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from solver_nas.rules.scope import Scope
 
 
-__all__ = ["concat", "einsum", "elementwise", "fix", "pad", "reduce", "same", "take", "transpose", "whole"]
+__all__ = ["concat", "einsum", "elementwise", "fix", "mingled", "pad", "reduce", "same", "take", "transpose", "whole"]
 
 
 def same(scope: Scope, tensor: Tensor) -> Tensor:
@@ -50,6 +50,20 @@ def whole(scope: Scope, tensor: Tensor, axes: Sequence[int], why: str) -> Tensor
     return Tensor(tensor.shape, blocks)
 
 
+def held(scope: Scope, tensor: Tensor, axis: int, why: str) -> Tensor:
+    """The same tensor, of which one axis stays as long as it is: columns go with their whole row, or not at all."""
+    axis %= len(tensor.shape)
+    scope.speak(tensor)
+    block = tensor.block_of(axis)
+    if block is not None:
+        depth = block.axes.index(axis)
+        if depth:
+            scope.tape.tie(block.levels[depth], block.levels[depth - 1][..., None], scope.reason(why))
+        else:
+            scope.tape.pin(block.levels[0], scope.reason(why))
+    return tensor
+
+
 def reduce(scope: Scope, tensor: Tensor, axes: Sequence[int], *, keepdims: bool = False) -> Tensor:
     """Sum, mean or maximum over axes: they go, or keep a size of one."""
     rank = len(tensor.shape)
@@ -64,6 +78,15 @@ def reduce(scope: Scope, tensor: Tensor, axes: Sequence[int], *, keepdims: bool 
         return Tensor(tuple(1 if axis in gone else size for axis, size in enumerate(tensor.shape)), blocks)
     kept = [axis for axis in range(rank) if axis not in gone]
     return Tensor(tuple(tensor.shape[axis] for axis in kept), meeting.blocks([letters[axis] for axis in kept]))
+
+
+def mingled(scope: Scope, x: Tensor, axes: Sequence[int]) -> Tensor:
+    """Every neuron stays and depends on the others along these axes.
+
+    Where these are the rows of a rectangle, cells of one column meet, which therefore have to go together.
+    """
+    reduce(scope, x, axes)
+    return same(scope, x)
 
 
 def transpose(scope: Scope, tensor: Tensor, order: Sequence[int]) -> Tensor:

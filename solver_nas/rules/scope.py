@@ -129,6 +129,31 @@ class Scope:
         seen = tuple(1 if axis is None else shape[axis] for axis in order)
         return Weight(role, parameter.key, seen, tuple(order))
 
+    def seen(
+        self, role: str, order: Sequence[int | None] | None, view: Sequence[Sequence[int]] | None = None
+    ) -> Weight:
+        """A parameter as an operand that sees its axes in another order.
+
+        Args:
+            role: its name in the vertex.
+            order: for every axis that the operation sees, which one of the array it is; `None` for one of size 1
+                that the array does not have.
+            view: for every axis that the operation sees, the sizes that it is seen as.
+        """
+        if order is None:
+            return self.weight(role, view)
+        shape = self.vertex.parameters[role].shape
+        groups: list[Sequence[int]] = [(size,) for size in shape]
+        seen = [(1,) if axis is None else (shape[axis],) for axis in order] if view is None else view
+        for axis, sizes in zip(order, seen, strict=True):
+            if axis is not None:
+                groups[axis] = sizes
+        starts = [sum(map(len, groups[:axis])) for axis in range(len(shape))]
+        places: list[int | None] = []
+        for axis, sizes in zip(order, seen, strict=True):
+            places += [None] * len(sizes) if axis is None else range(starts[axis], starts[axis] + len(sizes))
+        return self.weight(role, groups, places)
+
     def freeze(self, role: str, why: str) -> None:
         """Keep a parameter as it is for ever."""
         parameter = self.vertex.parameters[role]

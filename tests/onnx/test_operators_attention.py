@@ -103,6 +103,13 @@ def spelled(done: Changed, given: dict[str, Array]) -> Array:
     return dense(y.transpose(0, 2, 1, 3).reshape(2, TOKENS, -1), "head")
 
 
+def test_heads_that_cannot_be_shared_are_pinned() -> None:
+    model = load(attentive(heads=3, shared=2))
+    (reason,) = model.labels.pinned
+    assert reason.vertex == "attention"
+    assert "3 heads of queries cannot share 2 heads of keys" in reason.rule
+
+
 @pytest.mark.parametrize("delta", [-6, -12, -4, 4])
 @pytest.mark.parametrize("four", [False, True], ids=["three axes", "four axes"])
 def test_values(four: bool, delta: int) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 
 from solver_nas.onnx.op import UnsupportedError
 from solver_nas.onnx.operator import operator, settings
-from solver_nas.rules.contract import einsum, elementwise
+from solver_nas.rules.attention import attention
+from solver_nas.rules.contract import einsum
 from solver_nas.rules.primitives import concat, take, transpose
 from solver_nas.rules.reshape import merge_axes, split_axis
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from solver_nas.onnx.operator import Reading
     from solver_nas.rules import Resized
 
-_WHY = "attention: equal heads and sizes"
 _HEADS_LAST = (0, 2, 1, 3)  # from (batch, heads, tokens, size) to (batch, tokens, heads, size), and back
 
 
@@ -68,16 +68,8 @@ def _attention(op: Op) -> Tensor:
     q, k, v = (_headed(op, op.tensor(slot), name) for slot, name in enumerate(_COUNTS))
     k, v = _remembered(op, k, _PAST_KEY), _remembered(op, v, _PAST_VALUE)
     _lengths(op)
-    repeats = "nhts" if op.primary else None
-    queries, keys = q.shape[2] or 0, k.shape[2] or 0
-    if queries % (keys or 1):
-        raise op.unsupported(f"{queries} heads of queries cannot share {keys} heads of keys")
-    shared = np.repeat(np.arange(keys), queries // keys)
-    wide = [one if keys == queries else take(op.scope, one, 2, shared) for one in (k, v)]
-    scores = einsum(op.scope, "nthd,nshd->nhts", q, wide[0], why=_WHY, repeats=repeats)
-    if op.has(_MASK):
-        scores = elementwise(op.scope, scores, op.operand(_MASK), why=_WHY)
-    y = einsum(op.scope, "nhts,nshd->nthd", scores, wide[1], why=_WHY, repeats=repeats)
+    mask = op.operand(_MASK) if op.has(_MASK) else None
+    y, scores = attention(op.scope, q, k, v, mask=mask, repeats="nhts" if op.primary else None)
     match op.output:
         case 0:
             return merge_axes(op.scope, y, 2, 2) if len(op.shape) == 3 else transpose(op.scope, y, _HEADS_LAST)

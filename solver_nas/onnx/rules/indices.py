@@ -8,8 +8,8 @@ import numpy as np
 
 from solver_nas.labels import Block, Tensor
 from solver_nas.onnx.operator import operator, values
-from solver_nas.onnx.rules.layouts import squeezed
 from solver_nas.rules.primitives import concat, take, whole
+from solver_nas.rules.stretching import squeezed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,7 +57,7 @@ def _gather(op: Op) -> Tensor:
         size = x.shape[axis] or 0
         places = np.array([int(cast("int", place)) % size for place in index.elements], np.int64)
         x = take(op.scope, x, axis, places)
-        return x if index.shape else squeezed(op, x, [axis])
+        return x if index.shape else squeezed(op.scope, x, [axis])
     x = whole(op.scope, x, [axis], "positions of this axis are picked")
     shift = len(op.shape) - rank
     blocks = tuple(

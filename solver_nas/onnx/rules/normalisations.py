@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from solver_nas.onnx.operator import operator, settings
-from solver_nas.onnx.rules.reductions import mingled
-from solver_nas.rules.contract import einsum, elementwise
-from solver_nas.rules.primitives import whole
-from solver_nas.rules.reshape import merge_axes, split_axis
+from solver_nas.rules.contract import elementwise
+from solver_nas.rules.normalising import group_norm
+from solver_nas.rules.primitives import mingled
+from solver_nas.rules.windows import per_channel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,12 +22,9 @@ if TYPE_CHECKING:
 
 def _per_channel(op: Op, y: Tensor, slots: range) -> Tensor:
     """Multiply with, or add, one number for every channel."""
-    rest = "abcdefgh"[: len(y.shape) - 2]
     for slot in slots:
         if op.has(slot):
-            y = einsum(
-                op.scope, f"nx{rest},x->nx{rest}", y, op.operand(slot), why="one number per channel", repeats=None
-            )
+            y = per_channel(op.scope, y, op.operand(slot))
     return y
 
 
@@ -52,7 +50,7 @@ def _batch(op: Op) -> Tensor:
 def _instance(op: Op) -> Tensor:
     # Groups of channels that are seen as one channel are how exporters spell a group normalisation.
     x = op.tensor(0)
-    return _per_channel(op, mingled(op, x, range(2, len(x.shape))), range(1, 3))
+    return _per_channel(op, mingled(op.scope, x, range(2, len(x.shape))), range(1, 3))
 
 
 @operator(
@@ -63,7 +61,7 @@ def _layer(op: Op) -> Tensor:
         raise op.unsupported("statistics as outputs")
     operands = [op.operand(slot) for slot in range(1, op.count) if op.has(slot)]
     x = op.tensor(0)
-    x = mingled(op, x, range(op.integer("axis", -1) % len(x.shape), len(x.shape)))
+    x = mingled(op.scope, x, range(op.integer("axis", -1) % len(x.shape), len(x.shape)))
     return elementwise(op.scope, x, *operands, why="normalisation: scale and bias follow")
 
 
@@ -83,26 +81,20 @@ def _regrouped(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
     rewrite=_regrouped,
 )
 def _group(op: Op) -> Tensor:
-    x = op.tensor(0)
-    rank, groups, size = len(x.shape) - 2, op.integer("num_groups", 1), x.shape[1] or 0
-    x = whole(op.scope, x, range(2, rank + 2), "all of this axis is normalised together")
-    y, rest = split_axis(op.scope, x, 1, (groups, size // groups)), "abcdefgh"[:rank]
-    for slot in (1, 2):
-        weight = op.weight(slot, [(groups, size // groups)])
-        y = einsum(op.scope, f"nyz{rest},yz->nyz{rest}", y, weight, why="scale and bias follow", repeats=None)
-    return merge_axes(op.scope, y, 1, 2)
+    weights = [partial(op.weight, slot) for slot in (1, 2)]
+    return group_norm(op.scope, op.tensor(0), op.integer("num_groups", 1), weights)
 
 
 @operator("LpNormalization", note="over the neurons that remain", exact=False)
 def _lp(op: Op) -> Tensor:
-    return mingled(op, op.tensor(0), [op.integer("axis", -1)])
+    return mingled(op.scope, op.tensor(0), [op.integer("axis", -1)])
 
 
 @operator("MeanVarianceNormalization", note="over the neurons that remain", exact=False)
 def _mean_variance(op: Op) -> Tensor:
-    return mingled(op, op.tensor(0), op.integers("axes") or (0, 2, 3))
+    return mingled(op.scope, op.tensor(0), op.integers("axes") or (0, 2, 3))
 
 
 @operator("LRN", note="over the neighbours that remain", exact=False)
 def _response(op: Op) -> Tensor:
-    return mingled(op, op.tensor(0), [1])
+    return mingled(op.scope, op.tensor(0), [1])

@@ -6,10 +6,10 @@ from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 from solver_nas.onnx.operator import operator
-from solver_nas.onnx.rules.contractions import matmul
 from solver_nas.onnx.rules.windows import SINGLE
 from solver_nas.rules.contract import einsum
 from solver_nas.rules.primitives import reduce, same
+from solver_nas.rules.products import matmul
 
 if TYPE_CHECKING:
     from solver_nas.labels import Tensor
@@ -63,7 +63,7 @@ _PRODUCTS = {
 @operator(*_PRODUCTS, note="as MatMul; scales and zero points of single columns follow")
 def _product(op: Op) -> Tensor:
     slots = _PRODUCTS[op.operator]
-    y = matmul(op, *(op.operand(slot) for slot in slots.factors))
+    y = matmul(op.scope, *(op.operand(slot) for slot in slots.factors))
     for slot in slots.single:
         if op.has(slot) and prod(size or 0 for size in op.sizes(slot)) != 1:
             raise op.unsupported("scales of single rows")

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from solver_nas.onnx.operator import operator
-from solver_nas.rules.primitives import reduce, same, whole
+from solver_nas.rules.primitives import mingled, reduce, same, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from solver_nas.labels import Tensor
     from solver_nas.onnx.op import Op
 
@@ -58,21 +56,12 @@ def _cumulative(op: Op) -> Tensor:
     return whole(op.scope, op.tensor(0), [axis], "each position depends on those before it")
 
 
-def mingled(op: Op, x: Tensor, axes: Sequence[int]) -> Tensor:
-    """Every neuron stays and depends on the others along these axes.
-
-    Where these are the rows of a rectangle, cells of one column meet, which therefore have to go together.
-    """
-    reduce(op.scope, x, axes)
-    return same(op.scope, x)
-
-
 @operator("Softmax", "LogSoftmax", "Hardmax", note="each neuron stays; over those that remain", exact=False)
 def _softmax(op: Op) -> Tensor:
     x = op.tensor(0)
     if op.opset < _SINGLE_AXIS:
-        return mingled(op, x, range(op.integer("axis", 1) % len(x.shape), len(x.shape)))
-    return mingled(op, x, [op.integer("axis", -1)])
+        return mingled(op.scope, x, range(op.integer("axis", 1) % len(x.shape), len(x.shape)))
+    return mingled(op.scope, x, [op.integer("axis", -1)])
 
 
 _SINGLE_AXIS = 13  # the version since which softmax takes one axis; before, all from that one on

@@ -10,13 +10,13 @@ from solver_nas.labels import Tensor
 from solver_nas.onnx.op import Op, UnsupportedError
 from solver_nas.onnx.operator import operator, settings, values
 from solver_nas.rules import Takes
-from solver_nas.rules.primitives import concat, pad, take, whole
+from solver_nas.rules.primitives import pad, take, whole
+from solver_nas.rules.segmenting import concatenated, line, part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from solver_nas.graph import Vertex
-    from solver_nas.labels import Neurons
     from solver_nas.onnx.operator import Reading
     from solver_nas.rules import Resized
 
@@ -27,18 +27,10 @@ def _concat(op: Op) -> Tensor:
     parts = [op.tensor(slot) for slot in range(op.count)]
     fixed = cast("tuple[str, ...]", op.scope.vertex.attributes.get("constants", ()))
     beside = [port.vertex in fixed for port in op.scope.vertex.inputs]
-    growing = any(
-        part.block_of(axis) is not None and not constant for part, constant in zip(parts, beside, strict=True)
-    )
-    if not growing:
-        # Positions of a constant beside positions that never change.
-        parts = [whole(op.scope, part, [axis], "constants beside positions that stay") for part in parts]
-    if len({len(part.shape) for part in parts}) > 1:
+    growing = any(one.block_of(axis) is not None and not constant for one, constant in zip(parts, beside, strict=True))
+    if len({len(one.shape) for one in parts}) > 1:
         raise op.unsupported("inputs of different ranks")
-    if growing and any(part.shape[axis] is None for part in parts):
-        why = "how many positions come before these is not known beforehand"
-        parts = [whole(op.scope, part, [axis], why) for part in parts]
-    return concat(op.scope, parts, axis)
+    return concatenated(op.scope, parts, axis, growing=growing)
 
 
 def _parts(reading: Reading) -> Mapping[str, object]:
@@ -60,16 +52,6 @@ def _parts(reading: Reading) -> Mapping[str, object]:
     return {"parts": tuple(cast("tuple[int, ...]", sizes))}
 
 
-def _line(resized: Resized, tensor: Tensor, axis: int) -> Neurons | None:
-    """The neurons along an axis, in a row that is left."""
-    block = tensor.block_of(axis)
-    if block is None:
-        return None
-    lines = block.lines(axis)
-    found: Neurons = next((line for line in lines if len(resized.moved(line))), lines[0])
-    return found
-
-
 def _resplit(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
     parts = cast("tuple[int, ...] | None", vertex.attributes["parts"])
     onnx = cast("Mapping[str, object]", vertex.attributes["onnx"])
@@ -77,11 +59,11 @@ def _resplit(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
         return {}
     before = resized.before[0]
     axis = int(str(onnx.get("axis", 0))) % len(before.shape)
-    line = _line(resized, before, axis)
-    if line is None or parts is None:
+    along = line(resized, before, axis)
+    if along is None or parts is None:
         return {}
     ends = np.cumsum(parts)
-    return {"parts": tuple(len(resized.moved(line[end - size : end])) for end, size in zip(ends, parts, strict=True))}
+    return {"parts": tuple(len(resized.moved(along[end - size : end])) for end, size in zip(ends, parts, strict=True))}
 
 
 @operator("Split", note="parts of the neurons; their sizes follow", values=(1,), prepare=_parts, rewrite=_resplit)
@@ -96,9 +78,7 @@ def _split(op: Op) -> Tensor:
     if parts is None:
         raise op.unsupported("the sizes are not known beforehand")
     start = sum(parts[: op.output])
-    # One start for all rows of a rectangle: what stands before the part is equally long in each.
-    take(op.scope, x, axis, slice(0, start))
-    return take(op.scope, x, axis, slice(start, start + parts[op.output]))
+    return part(op.scope, x, axis, start, start + parts[op.output])
 
 
 def _bounds(
@@ -153,18 +133,18 @@ def _recut(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
     starts, ends, axes, steps = _sliced(_slots(vertex), len(before.shape), given)
     new_starts, new_ends = list(starts), list(ends)
     for place, axis in enumerate(axes):
-        line = _line(resized, before, axis)
-        bounds = _bounds(starts, ends, steps, place, len(line)) if line is not None else None
-        if line is None or bounds is None:
+        along = line(resized, before, axis)
+        bounds = _bounds(starts, ends, steps, place, len(along)) if along is not None else None
+        if along is None or bounds is None:
             continue
         if steps[place] < 0:
             new_starts[place], new_ends[place] = -1, _BEGINNING
             continue
-        start = len(resized.moved(line[: bounds[0]]))
+        start = len(resized.moved(along[: bounds[0]]))
         new_starts[place] = start
         # An end far behind the last neuron stays there.
-        if bounds[1] < len(line) or ends[place] == len(line):
-            new_ends[place] = start + len(resized.moved(line[bounds[0] : bounds[1]]))
+        if bounds[1] < len(along) or ends[place] == len(along):
+            new_ends[place] = start + len(resized.moved(along[bounds[0] : bounds[1]]))
     if _slots(vertex)[0] is None:
         return settings(vertex, starts=tuple(new_starts), ends=tuple(new_ends))
     return values(vertex, {1: new_starts, 2: new_ends})
@@ -196,8 +176,7 @@ def _slice(op: Op) -> Tensor:
                 raise op.unsupported("a part of the neurons in reverse")
             x = take(op.scope, x, axis, np.arange(size)[::-1])
         elif bounds[:2] != (0, size):
-            take(op.scope, x, axis, slice(0, bounds[0]))
-            x = take(op.scope, x, axis, slice(bounds[0], bounds[1]))
+            x = part(op.scope, x, axis, *bounds[:2])
     op.scope.speak(x)
     return Tensor(op.shape, x.blocks)
 
@@ -225,6 +204,3 @@ def _pad(op: Op) -> Tensor:
             x = pad(op.scope, x, axis, int(before), int(after))
     op.scope.speak(x)
     return Tensor(op.shape, x.blocks)
-
-
-# -- pixels ---------------------------------------------------------------------------------------

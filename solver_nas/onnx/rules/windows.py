@@ -8,7 +8,7 @@ from solver_nas.labels import Tensor
 from solver_nas.onnx.operator import operator, settings, values
 from solver_nas.rules.contract import einsum
 from solver_nas.rules.primitives import whole
-from solver_nas.rules.reshape import merge_axes, split_axis
+from solver_nas.rules.windows import Style, convolution, per_channel, style_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from solver_nas.onnx.op import Op, Slot
     from solver_nas.onnx.operator import Reading
     from solver_nas.rules import Resized
+    from solver_nas.rules.scope import Weight
 
-
-_PLAIN, _DEPTHWISE, _GROUPED = "plain", "depthwise", "grouped"
 SINGLE = "one number for all channels"
 _WHERE = "positions are taken from here"
 
@@ -51,22 +50,18 @@ def _style(reading: Reading) -> Mapping[str, object]:
     """Whether a convolution sees all channels, one, or a group of them."""
     groups = int(str(reading.attributes.get("group", 1)))
     found = reading.inputs[_SLOTS[reading.operator].kernel]
-    kernel = None if found is None else found.shape
-    if groups == 1 or kernel is None:
-        return {"style": _PLAIN}
-    # Both kinds have channels of a group on the second axis: those that are read, or those that are made.
-    return {"style": _DEPTHWISE if kernel[:2] == (groups, 1) else _GROUPED}
+    return {"style": style_of(None if found is None else found.shape, groups)}
 
 
 def _regrouped(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
     """The number of groups after a change: the outermost axis under which the weight is seen."""
     role = next((role for role in ("W", "w") if role in vertex.parameters), None)
-    if vertex.attributes["style"] == _PLAIN or role is None:
+    if vertex.attributes["style"] is Style.PLAIN or role is None:
         return {}
     return settings(vertex, group=resized.views[role][0])
 
 
-def per_channel(op: Op, y: Tensor, slot: int) -> Tensor:
+def _per_channel(op: Op, y: Tensor, slot: int) -> Tensor:
     """Add to, or multiply with, one number for every channel, or one for all of them."""
     if not op.has(slot):
         return y
@@ -74,10 +69,7 @@ def per_channel(op: Op, y: Tensor, slot: int) -> Tensor:
     if op.scope.tape.choose((op.scope.vertex.name, "single", slot), int(single)):
         op.hold(slot, SINGLE)
         return y
-    spatial = "xyz"[: len(y.shape) - 2]
-    return einsum(
-        op.scope, f"nc{spatial},c->nc{spatial}", y, op.operand(slot), why="one number per channel", repeats=None
-    )
+    return per_channel(op.scope, y, op.operand(slot))
 
 
 @operator(
@@ -116,54 +108,27 @@ def _conv_transpose(op: Op) -> Tensor:
 
 
 def _convolution(op: Op, *, transposed: bool) -> Tensor:
-    x = op.tensor(0)
-    rank = len(x.shape) - 2
-    if not 1 <= rank <= len("xyz"):
-        raise op.unsupported(f"{rank} spatial axes")
-    x = whole(op.scope, x, range(2, 2 + rank), "a window slides along this axis")
-    before, after, inside = "xyz"[:rank], "XYZ"[:rank], "uvw"[:rank]
-    sizes = dict(zip(after, op.shape[2:], strict=True))
-    why = "convolution: equal channels"
-    # Every position of the smaller side is multiplied with the whole kernel.
-    repeats = f"n{before}" if transposed else f"n{after}"
-    style, slots = op.extra("style"), _SLOTS[op.operator]
-    if style == _PLAIN:
-        order = "co" if transposed else "oc"
-        spec = f"nc{before},{order}{inside}->no{after}"
-        y = einsum(op.scope, spec, x, op.operand(slots.kernel), fixed=inside, sizes=sizes, why=why, repeats=repeats)
-    elif style == _DEPTHWISE:
-        spec = f"nc{before},ci{inside}->nc{after}"
-        y = einsum(
-            op.scope, spec, x, op.weight(slots.kernel), fixed=f"i{inside}", sizes=sizes, why=why, repeats=repeats
-        )
-    else:
-        y = _grouped(op, x, spec=(before, inside, after), repeats=repeats, transposed=transposed)
+    style, slots = cast("Style", op.extra("style")), _SLOTS[op.operator]
+
+    def kernel(view: Sequence[Sequence[int]] | None) -> Tensor | Weight:
+        # What sees single channels, or groups of them, has to be a constant; `op.weight` checks that.
+        return op.operand(slots.kernel) if style is Style.PLAIN else op.weight(slots.kernel, view)
+
+    y = convolution(
+        op.scope,
+        op.tensor(0),
+        kernel,
+        op.shape[2:],
+        style=style,
+        kernel_shape=op.sizes(slots.kernel),
+        groups=op.integer("group", 1),
+        transposed=transposed,
+    )
     for slot in slots.single:
         op.hold(slot, SINGLE)
     for slot in slots.channels:
-        y = per_channel(op, y, slot)
+        y = _per_channel(op, y, slot)
     return y
-
-
-def _grouped(op: Op, x: Tensor, *, spec: tuple[str, str, str], repeats: str, transposed: bool) -> Tensor:
-    before, inside, after = spec
-    kernel_slot = _SLOTS[op.operator].kernel
-    groups, shape = op.integer("group", 1), [size or 0 for size in op.sizes(kernel_slot)]
-    split = op.weight(kernel_slot, [(groups, shape[0] // groups), *((size,) for size in shape[1:])])
-    x = split_axis(op.scope, x, 1, (groups, (x.shape[1] or 0) // groups))
-    kernel = "gio" if transposed else "goi"
-    sizes = dict(zip(after, op.shape[2:], strict=True))
-    y = einsum(
-        op.scope,
-        f"ngi{before},{kernel}{inside}->ngo{after}",
-        x,
-        split,
-        fixed=inside,
-        sizes=sizes,
-        why="convolution: equal channels",
-        repeats=repeats,
-    )
-    return merge_axes(op.scope, y, 1, 2)
 
 
 @operator(
@@ -220,7 +185,7 @@ def _sample(op: Op) -> Tensor:
 def _causal(op: Op) -> Tensor:
     x = whole(op.scope, op.tensor(0), [2], "a window slides along this axis")
     y = einsum(op.scope, "nct,cik->nct", x, op.operand(1), fixed="ik", why="convolution: equal channels", repeats="nt")
-    y = per_channel(op, y, 2)
+    y = _per_channel(op, y, 2)
     if op.has(3):
         past = whole(op.scope, op.tensor(3), [2], "earlier tokens")
         y = einsum(op.scope, "nct,nck->nct", y, past, why="one state per channel", repeats=None)
