@@ -54,7 +54,7 @@ def loose_joints(labels: Labels, class_of: IntArray) -> list[Joint]:
 
 
 def reached(labels: Labels, class_of: IntArray, classes: int, starts: Iterable[IntArray]) -> NDArray[np.bool_]:
-    """Classes that hang together with some labels through rectangles and shared columns, these included.
+    """Classes that hang together with some labels through rectangles, shared columns and balances, these included.
 
     Args:
         labels: all of them.
@@ -64,6 +64,7 @@ def reached(labels: Labels, class_of: IntArray, classes: int, starts: Iterable[I
     """
     hubs = [np.concatenate([joint.rows, joint.cells.reshape(-1)]) for joint in loose_joints(labels, class_of)]
     hubs += [np.concatenate([p.rows, p.columns, p.cells.reshape(-1)]) for p in labels.products]
+    hubs += [np.concatenate([balance.left, balance.right]) for balance in labels.balances]
     # Hub h is node classes + h; what is always kept passes nothing on.
     left = [hub[hub != FIXED] for hub in (class_of[members] for members in hubs)]
     right = [np.full(len(hub), classes + place) for place, hub in enumerate(left)]

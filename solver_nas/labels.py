@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from collections.abc import Container, Hashable, Iterator, Mapping
+    from fractions import Fraction
 
     from solver_nas.graph import Port
 
@@ -216,6 +218,62 @@ class Volume(NamedTuple):
     under: tuple[IntArray, ...] = ()
 
 
+class Extent(NamedTuple):
+    """The size of one axis of a tensor or of a parameter.
+
+    Args:
+        owner: the tensor, or the key of the parameter.
+        axis: which one.
+    """
+
+    owner: Port | str
+    axis: int
+
+
+class Origin(NamedTuple):
+    """How code computes a number: `factor * prod(over) / prod(under)`.
+
+    Args:
+        factor: what is written down in the code.
+        over: sizes, and names of numbers that can be set to whatever they should be.
+        under: likewise.
+        known: whether it is such a product; if not, `over` is what goes into it in some other way.
+    """
+
+    factor: Fraction
+    over: tuple[Extent | Hashable, ...]
+    under: tuple[Extent | Hashable, ...]
+    known: bool = True
+
+
+class Measure(NamedTuple):
+    """A number in a model's code that says how many neurons there are.
+
+    It has to be `factor * prod(len(one) for one in over) / prod(len(one) for one in under)`, now and after a change.
+
+    Args:
+        reason: whose number it is, and what it says.
+        argument: which of the vertex's numbers it is.
+        factor: the sizes in it that never change.
+        over: neurons.
+        under: rows that they are shared among.
+        origin: how the code computes it; `None` if it is written down there.
+    """
+
+    reason: Reason
+    argument: Hashable
+    factor: int
+    over: tuple[Neurons, ...]
+    under: tuple[Neurons, ...]
+    origin: Origin | None
+
+    @property
+    def number(self) -> int:
+        """What the number is."""
+        over, under = (prod(array.size for array in side) for side in (self.over, self.under))
+        return self.factor * over // under
+
+
 class Use(NamedTuple):
     """How a parameter's axes meet the labels.
 
@@ -265,6 +323,7 @@ class Labels:
         balances: axes that have to become equally long; only in a structure that is being changed.
         farewells: neurons that have to go; likewise.
         works: how often contractions multiply and add, for one sample.
+        measures: numbers in a model's code that say how many neurons there are.
     """
 
     count: int
@@ -281,6 +340,7 @@ class Labels:
     balances: tuple[Balance, ...] = ()
     farewells: tuple[Farewell, ...] = ()
     works: tuple[Volume, ...] = ()
+    measures: tuple[Measure, ...] = ()
 
     @property
     def memory(self) -> Memory:

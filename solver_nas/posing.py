@@ -235,7 +235,9 @@ class _Poser:
         labels = self.labels
         wanted = [*(target.port for target in targets), *everywhere]
         starts = [labels.tensors[port].neurons["label"] for port in wanted]
-        starts += [side for balance in labels.balances for side in (balance.left, balance.right)]
+        # What is not equal yet has to become so.
+        uneven = [balance for balance in labels.balances if len(balance.left) != len(balance.right)]
+        starts += [side for balance in uneven for side in (balance.left, balance.right)]
         starts += [farewell.labels for farewell in labels.farewells]
         starts += [array for limit in self.limits for array in arrays(limit)]
         return reached(labels, self.class_of, self.classes, starts)

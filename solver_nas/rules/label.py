@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from solver_nas.errors import RuleError
 from solver_nas.graph import Port
 from solver_nas.labels import Labels, Tensor
+from solver_nas.rules.measures import settled
 from solver_nas.rules.registry import rule_of
 from solver_nas.rules.scope import Scope
 from solver_nas.rules.tape import Replay, Tape
@@ -33,7 +34,8 @@ def label(graph: Graph, replay: Replay | None = None, *, memory: Memory | None =
     for vertex in graph.vertices:
         outputs = label_vertex(vertex, tuple(tensors[port] for port in vertex.inputs), tape)
         tensors.update({Port(vertex.name, place): tensor for place, tensor in enumerate(outputs)})
-    return tape.labels(tensors)
+    labels = tape.labels(tensors)
+    return settled(labels) if labels.measures and replay is None else labels
 
 
 def label_vertex(vertex: Vertex, inputs: tuple[Tensor, ...], tape: Tape) -> tuple[Tensor, ...]:

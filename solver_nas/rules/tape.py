@@ -17,6 +17,7 @@ from solver_nas.labels import (
     Farewell,
     Joint,
     Labels,
+    Measure,
     ParameterLabels,
     Product,
     Reason,
@@ -85,6 +86,7 @@ class Tape:
         self._balances: list[Balance] = []
         self._farewells: list[Farewell] = []
         self._works: list[Volume] = []
+        self._measures: list[Measure] = []
         self._idle: list[Tie] = []
         self._parameters: dict[str, _ParameterRecord] = {}
 
@@ -216,6 +218,10 @@ class Tape:
         """A contraction multiplies and adds that often, for one sample."""
         self._works.append(volume)
 
+    def measure(self, measure: Measure) -> None:
+        """A number in the code says how many neurons there are."""
+        self._measures.append(measure)
+
     def product(self, rows: Neurons, columns: Neurons, cells: Neurons, reason: Reason) -> None:
         """A cell lives iff its row and its column do."""
         self._encounters.append(Encounter(rows[..., None], cells, reason, rows=True))
@@ -290,4 +296,5 @@ class Tape:
             tuple(self._balances),
             tuple(self._farewells),
             tuple(self._works),
+            tuple(self._measures),
         )
