@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import ChainMap
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from solver_nas.errors import PlanError
 from solver_nas.weights import fill, take
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, MutableMapping
 
     from solver_nas.plan import Blueprint
     from solver_nas.weights import Array, Initialisers
@@ -22,7 +23,7 @@ def build(
     fill_of: Callable[[str, str], float | None],
     seed: int,
     init: Initialisers,
-) -> dict[str, Array]:
+) -> MutableMapping[str, Array]:
     """Every array of the changed model.
 
     Args:
@@ -40,7 +41,7 @@ def build(
         for vertex in blueprint.before.vertices
         for role, parameter in vertex.parameters.items()
     }
-    made = dict(arrays)
+    made: dict[str, Array] = {}
     for place, (key, plan) in enumerate(blueprint.arrays.items()):
         array = arrays[key]
         taken = take(array.reshape(plan.view), plan.picks)
@@ -52,7 +53,8 @@ def build(
             value = 0.0  # a bias
         filled = fill(taken, plan.picks, value, init.of(owner[key][0]), rng, spread)
         made[key] = filled.reshape(plan.shape)
-    return made
+    # Those that stay are not even looked at: they may be large, and elsewhere.
+    return ChainMap(made, cast("MutableMapping[str, Array]", arrays))
 
 
 def follow(blueprint: Blueprint, arrays: Mapping[str, Array]) -> dict[str, Array]:

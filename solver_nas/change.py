@@ -16,7 +16,7 @@ from solver_nas.limits.keeping import amounts, check_bounds, check_neurons
 from solver_nas.rules import label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -131,7 +131,7 @@ class Plan:
         if graph is not self.blueprint.before or graph.revision != self.blueprint.revision:
             raise PlanError("the model has changed since this plan was made; make a new plan")
 
-    def build(self) -> dict[str, Array]:
+    def build(self) -> MutableMapping[str, Array]:
         """Every array of the changed model; the model is not touched.
 
         Raises:
@@ -154,18 +154,23 @@ class Plan:
         """
         return follow(self.blueprint, arrays)
 
-    def apply(self) -> Change:
+    def apply(self, optimizer: object = None) -> Change:
         """Carry the plan out: all of it, or, if anything fails, nothing.
+
+        Args:
+            optimizer: of a traced PyTorch module: what it remembers about parameters is selected like these.
 
         Raises:
             PlanError: the model has changed since the plan was made.
+            RequestError: there is an optimizer, and the model is none of PyTorch.
         """
         self._check_start()
-        if not self.empty:
-            self.check()
-            arrays = self.build()
-            self.model.approve(self.blueprint, arrays)
-            self.model.commit(self.blueprint.after, arrays, self.indices)
+        with self.model.accompanied(optimizer):
+            if not self.empty:
+                self.check()
+                arrays = self.build()
+                self.model.approve(self.blueprint, arrays)
+                self.model.commit(self.blueprint.after, arrays, self.indices)
         return Change(self.model, self)
 
     def __repr__(self) -> str:

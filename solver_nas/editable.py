@@ -15,7 +15,7 @@ from solver_nas.rules import label
 from solver_nas.state import State, frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, MutableMapping
     from typing import Self
 
     from numpy.typing import NDArray
@@ -59,7 +59,7 @@ class Editable(Model):
         return self._state.graph
 
     @property
-    def arrays(self) -> dict[str, Array]:
+    def arrays(self) -> MutableMapping[str, Array]:
         """The present arrays by key (`"vertex.role"`). They are values: replace one instead of writing into it."""
         return self._state.arrays
 
@@ -106,6 +106,17 @@ class Editable(Model):
         memory: Memory | None = None,
     ) -> None:
         """Take over a new structure and new arrays in a single assignment."""
+        self._commit(self._changed(graph, arrays, moved, forget, memory), labels)
+
+    def _changed(
+        self,
+        graph: Graph,
+        arrays: Mapping[str, Array],
+        moved: Mapping[str, NDArray[np.intp]],
+        forget: Collection[str],
+        memory: Memory | None,
+    ) -> State:
+        """The state after a change, as in `commit`."""
         observers = {
             name: observer.select(moved[name]) if name in moved else observer
             for name, observer in self.observers.items()
@@ -114,15 +125,26 @@ class Editable(Model):
         fills = {key: fill for key, fill in self._state.fills.items() if key in arrays}
         known = memory or self.labels.memory
         gone = {name for name in known.vertices if name not in graph}
-        state = self._state._replace(graph=graph, arrays=frozen(arrays), observers=observers, fills=fills)
-        self._commit(state._replace(memory=known.without(gone.union(forget))), labels)
+        state = self._state._replace(graph=graph, arrays=self._owned(arrays), observers=observers, fills=fills)
+        return state._replace(memory=known.without(gone.union(forget)))
+
+    def _owned(self, arrays: Mapping[str, Array]) -> MutableMapping[str, Array]:
+        """Arrays as a state keeps them."""
+        return frozen(arrays)
+
+    def _snapshot(self) -> State:
+        """The present state, out of reach of what happens in place."""
+        return self._state.apart()
+
+    def _past(self, state: State) -> State:
+        """The present state as one to go back to from another one."""
+        # Layers are added to graphs in place, which must not reach into the past.
+        return self._state.apart() if state.graph is self._state.graph else self._state
 
     def _commit(self, state: State, labels: Labels | None = None) -> None:
         """Enter a state that can be left again by `undo`."""
         if not self._in_transaction:
-            before = self._state
-            # Layers are added to graphs in place, which must not reach into the past.
-            before = before.apart() if state.graph is before.graph else before
+            before = self._past(state)
             state = state.after(before, self.history)
         self._enter(state, labels)
 
@@ -136,7 +158,7 @@ class Editable(Model):
         """Enter the state of a fork of this network, all or nothing."""
         assert isinstance(fork, Editable), "forks are of the same class"
         state = fork._state  # noqa: SLF001 - of its own class
-        self._commit(state.apart()._replace(arrays=frozen(fork.arrays), past=self._state.past), fork.labels)
+        self._commit(state.apart()._replace(arrays=self._owned(fork.arrays), past=self._state.past), fork.labels)
 
     @contextmanager
     def transaction(self) -> Iterator[Self]:
@@ -157,7 +179,7 @@ class Editable(Model):
         ...     print(hidden)
         <hidden: dense 2 -> 8>
         """
-        started, before, within = self._state, self._state.apart(), self._in_transaction
+        started, before, within = self._state, self._snapshot(), self._in_transaction
         revision = started.graph.revision
         try:
             self._in_transaction = True

@@ -78,6 +78,10 @@ class StoreError(SolverNasError, ValueError):
     """
 
 
+class CaptureError(SolverNasError, ValueError):
+    """A module's operations cannot be written down; the message names the line, and other ways to the same end."""
+
+
 class VerificationError(SolverNasError):
     """A changed model does not compute what it should, or cannot be run; the model is what it was.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,19 @@ class Model(ABC):
             VerificationError: the changed model does not compute what it should.
         """
         return
+
+    def accompanied(self, optimizer: object) -> AbstractContextManager[object]:
+        """Change with the model what an optimizer remembers about its parameters.
+
+        Raises:
+            RequestError: this kind of model has no such optimizers.
+        """
+        if optimizer is not None:
+            raise RequestError(
+                "only traced PyTorch modules take an optimizer along; for others, select from what it remembers with "
+                "plan.follow"
+            )
+        return nullcontext()
 
     @abstractmethod
     def rename(self, old: str, new: str) -> Handle:

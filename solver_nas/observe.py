@@ -163,7 +163,10 @@ class Contribution(Observer):
             activations: shape (any number, neurons).
             gradients: of the loss with respect to them, same shape.
         """
-        new = np.abs(np.asarray(activations, np.float64) * gradients).mean(axis=0)
+        return self.averaged(np.abs(np.asarray(activations, np.float64) * gradients).mean(axis=0))
+
+    def averaged(self, new: Floats) -> Contribution:
+        """The average after one more step, of which the contributions are known."""
         if self.metric is not None:
             new = (1 - self.smoothing) * self.metric + self.smoothing * new
         return replace(self, steps=self.steps + 1, metric=new)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from solver_nas.graph import Graph
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, MutableMapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -41,7 +41,7 @@ class State(NamedTuple):
     """
 
     graph: Graph
-    arrays: dict[str, Array]
+    arrays: MutableMapping[str, Array]
     observers: dict[str, Observer]
     fills: dict[str, float]
     memory: Memory | None
@@ -53,7 +53,7 @@ class State(NamedTuple):
         """The same state with containers of its own: what happens in place does not reach it."""
         return self._replace(
             graph=Graph(self.graph.vertices, self.graph.outputs),
-            arrays=dict(self.arrays),
+            arrays=copy.copy(self.arrays),
             observers=dict(self.observers),
             fills=dict(self.fills),
             rng=copy.deepcopy(self.rng),

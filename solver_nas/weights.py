@@ -105,6 +105,20 @@ def _grid(array: Array, picks: Sequence[Pick]) -> list[IndexArray]:
     return grid
 
 
+def kept(shape: tuple[int, ...], picks: Sequence[Pick]) -> NDArray[np.bool_]:
+    """Which entries of an array are taken.
+
+    Args:
+        shape: of the array.
+        picks: those of `take`.
+    """
+    found = np.zeros(shape, bool)
+    grid = _grid(found, picks)
+    there = np.logical_and.reduce(np.broadcast_arrays(*(index >= 0 for index in grid)))
+    found[tuple(index[there] for index in np.broadcast_arrays(*grid))] = True
+    return found
+
+
 def _spread(pick: Pick, rank: int) -> IndexArray:
     """The index with one dimension per axis of the array, of size 1 where it does not depend on it."""
     axes = [*pick.outer, pick.axis]

@@ -1,6 +1,6 @@
 """Training finds what it should find, is repeatable, and leaves nothing half-done."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import autograd.numpy as anp
@@ -37,7 +37,7 @@ def snapshot(net: nn.Network) -> dict[str, Any]:
     return {key: array.copy() for key, array in net.arrays.items()}
 
 
-def same_arrays(net: nn.Network, arrays: dict[str, Any]) -> bool:
+def same_arrays(net: nn.Network, arrays: Mapping[str, Any]) -> bool:
     return all(np.array_equal(array, arrays[key]) for key, array in net.arrays.items())
 
 

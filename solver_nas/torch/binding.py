@@ -1,0 +1,165 @@
+"""A traced module as it lives: its tensors, attributes and optimizers, read and written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from solver_nas.errors import GraphError
+from solver_nas.torch.shadow import shadow_of, whole_numbers, write
+from solver_nas.torch.writing import Writing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from solver_nas.torch.sizes import Attribute
+    from solver_nas.torch.structure import Structure
+
+#: What an optimizer remembers: which optimizer, which parameter, what it is called.
+Memories = dict[tuple[int, str, str], torch.Tensor]
+Grads = dict[str, torch.Tensor | None]
+
+
+class Contents(NamedTuple):
+    """Everything that a change writes.
+
+    Args:
+        tensors: parameters and buffers by key.
+        values: attributes that differ from what they were when the module was traced.
+        grads: gradients, by key, of tensors that other contents have other ones of.
+        memories: likewise, what optimizers remember.
+    """
+
+    tensors: Mapping[str, torch.Tensor]
+    values: Mapping[Attribute, int]
+    grads: Grads
+    memories: Memories
+
+
+@dataclass(slots=True, eq=False)
+class Binding:
+    """A module and who follows it.
+
+    Args:
+        module: the user's object.
+        keys: path of every parameter and buffer -> the first path of the same tensor.
+        original: all attributes as they were when it was traced.
+        optimizers: whose memories follow.
+    """
+
+    module: torch.nn.Module
+    keys: Mapping[str, str]
+    original: Mapping[Attribute, int]
+    optimizers: list[torch.optim.Optimizer] = field(default_factory=list)
+
+    @property
+    def owners(self) -> dict[str, torch.Tensor]:
+        """The parameters and buffers themselves, by path, each once."""
+        return unique(self.module, self.keys)
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What they hold."""
+        return {path: tensor.detach() for path, tensor in self.owners.items()}
+
+    @property
+    def numbers(self) -> dict[Attribute, int]:
+        """All attributes that are whole numbers."""
+        return whole_numbers(self.module)
+
+    def refreshed(self, known: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
+        """What the tensors hold now, where something else was put into them since; `None` if nothing was.
+
+        Raises:
+            GraphError: some have come, gone, or are of another size or on another device.
+        """
+        live = self.tensors
+        for key, tensor in known.items():
+            now = live.get(key)
+            if now is None or now.shape != tensor.shape:
+                found = "is gone" if now is None else f"has shape {tuple(now.shape)} instead of {tuple(tensor.shape)}"
+                raise GraphError(f"parameter {key!r} {found}: {_STALE}")
+            if (now.device, now.dtype) != (tensor.device, tensor.dtype):
+                raise GraphError(f"parameter {key!r} is {now.dtype} on {now.device} now: {_STALE}")
+        if live.keys() != known.keys():
+            raise GraphError(f"there is {min(live.keys() - known.keys())!r} now: {_STALE}")
+        return live if any(now.data_ptr() != known[key].data_ptr() for key, now in live.items()) else None
+
+    def shadow(self, new: Mapping[str, torch.Tensor], values: Mapping[Attribute, int]) -> torch.nn.Module:
+        """A copy of the module with other tensors and attributes.
+
+        Args:
+            new: tensors by key, for those that differ.
+            values: attributes, for those that differ.
+        """
+        replaced = {}
+        for key, owner in self.owners.items():
+            if key in new:
+                learned = isinstance(owner, torch.nn.Parameter)
+                replaced[owner] = torch.nn.Parameter(new[key], owner.requires_grad) if learned else new[key]
+        made = shadow_of(self.module, replaced)
+        write(made, values)
+        return made
+
+    def companions(self, keys: Iterable[str]) -> tuple[Grads, Memories]:
+        """Gradients, and what optimizers remember, of some parameters."""
+        owners = self.owners
+        grads: Grads = {key: owners[key].grad for key in keys}
+        memories = {
+            (place, key, name): value
+            for place, optimizer in enumerate(self.optimizers)
+            for key in keys
+            for name, value in optimizer.state.get(owners[key], {}).items()
+            if isinstance(value, torch.Tensor)
+        }
+        return grads, memories
+
+    def writing(self, contents: Contents, present: Mapping[Attribute, int]) -> Writing:
+        """All steps from what the module holds to other contents.
+
+        Args:
+            contents: what it is to hold.
+            present: attributes that the present contents have changed since it was traced.
+        """
+        writing, owners = Writing(), self.owners
+        changing = {
+            key for key, new in contents.tensors.items() if owners[key].shape != new.shape or _apart(owners[key], new)
+        }
+        for key in sorted(changing):
+            writing.tensor(owners[key], contents.tensors[key], contents.grads.get(key))
+        now = self.numbers
+        wanted = {**{attribute: self.original[attribute] for attribute in present}, **contents.values}
+        new = {attribute: value for attribute, value in wanted.items() if now.get(attribute) != value}
+        writing.attributes(self.module, new, now)
+        for (place, key, name), value in contents.memories.items():
+            if key in changing and place < len(self.optimizers):
+                entries: dict[Any, Any] = self.optimizers[place].state.get(owners[key], {})
+                if name in entries:
+                    writing.entry(entries, name, value)
+        return writing
+
+
+_STALE = "the module has changed since it was traced; trace it again"
+
+
+def _apart(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors of one shape are in different places in memory."""
+    return one.data_ptr() != other.data_ptr()
+
+
+def held(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """All parameters and buffers by path; what is shared has several."""
+    buffers = dict(module.named_buffers(remove_duplicate=False))
+    return {**buffers, **dict(module.named_parameters(remove_duplicate=False))}
+
+
+def unique(module: torch.nn.Module, keys: Mapping[str, str]) -> dict[str, torch.Tensor]:
+    """All parameters and buffers, each once."""
+    return {path: tensor for path, tensor in held(module).items() if keys.get(path, path) == path}
+
+
+def bound(module: torch.nn.Module, structure: Structure) -> Binding:
+    """A module that was traced just now."""
+    return Binding(module, structure.keys, whole_numbers(module))

@@ -1,0 +1,188 @@
+"""From a module and example inputs to a graph of PyTorch's core operations, with the origin of every number in it."""
+
+from __future__ import annotations
+
+import traceback as tracebacks
+import warnings
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from functools import wraps
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.fx import traceback
+from torch.utils import _pytree as pytree
+
+from solver_nas.errors import CaptureError, RequestError
+from solver_nas.torch.sealing import seal
+from solver_nas.torch.shadow import mark, shadow_of, whole_numbers
+from solver_nas.torch.sizes import Attribute, sources
+from solver_nas.torch.watching import Record, Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch.export import ExportedProgram
+    from torch.fx import Node
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Capture:
+    """A module, written down.
+
+    Args:
+        program: what it computes with the example inputs.
+        record: which numbers its code handed to which operations.
+        training: whether it was captured in training mode.
+    """
+
+    program: ExportedProgram
+    record: Record
+    training: bool
+
+
+def capture(
+    module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], opaque: Sequence[str] = ()
+) -> Capture:
+    """Write down what a module computes.
+
+    It is captured in evaluation mode; in training mode where it uses more parameters there (auxiliary heads).
+
+    Args:
+        module: stays as it is.
+        args: example inputs.
+        kwargs: example inputs by name.
+        opaque: submodules that are not looked into.
+
+    Raises:
+        CaptureError: its operations cannot be written down.
+        RequestError: it does not take these inputs.
+    """
+    found = _captured(module, args, kwargs, opaque, training=False)
+    unused = _unused(found)
+    if not unused:
+        return found
+    try:
+        other = _captured(module, args, kwargs, opaque, training=True)
+    except (CaptureError, RequestError):
+        return found
+    return other if len(_unused(other)) < len(unused) else found
+
+
+def _unused(found: Capture) -> list[str]:
+    """Parameters that nothing reads."""
+    nodes = {node.name: node for node in found.program.graph.nodes if node.op == "placeholder"}
+    signature = found.program.graph_signature
+    return [name for node, name in signature.inputs_to_parameters.items() if not nodes[node].users]
+
+
+def _captured(
+    module: torch.nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    opaque: Sequence[str],
+    *,
+    training: bool,
+) -> Capture:
+    shadow = shadow_of(module).train(training)
+    seal(shadow, args, kwargs, opaque)
+    record = Record()
+    mark(shadow, record.claims)
+    forward = shadow.forward
+
+    @wraps(forward)
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        watch = Watch(record)
+        for name, tensor in [*shadow.named_parameters(), *shadow.named_buffers()]:
+            watch.know(tensor, name)
+        for place, tensor in enumerate(pytree.tree_leaves((args, kwargs))):
+            if isinstance(tensor, torch.Tensor):
+                watch.know(tensor, f"input {place}")
+        with watch:
+            return forward(*args, **kwargs)
+
+    shadow.forward = watched
+    fast = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(value=False)
+        # Failures are told by the error, and not by pages of graphs.
+        with (
+            redirect_stderr(StringIO()),
+            warnings.catch_warnings(),
+            traceback.preserve_node_meta(),
+            torch.enable_grad(),
+        ):
+            warnings.simplefilter("ignore")
+            program = torch.export.export(shadow, tuple(args), dict(kwargs), strict=False)
+    except Exception as error:
+        raise _explained(error, module, args, kwargs) from error
+    finally:
+        torch.backends.mha.set_fastpath_enabled(value=fast)
+    _check_sizes(module, shadow, record)
+    return Capture(program, record, training)
+
+
+def _check_sizes(module: torch.nn.Module, shadow: torch.nn.Module, record: Record) -> None:
+    """Code that computes sizes and then changes what it has computed them from cannot be followed.
+
+    Raises:
+        CaptureError: it does.
+    """
+    numbers = (number for numbers in record.calls.values() for number in numbers if number.tree is not None)
+    read = {source for number in numbers for source in sources(number.tree or 0) if isinstance(source, Attribute)}
+    before, now = whole_numbers(module), whole_numbers(shadow, plain=False)
+    for attribute in sorted(read, key=str):
+        if before.get(attribute) != now.get(attribute):
+            raise CaptureError(
+                f"the code reads a size from {attribute} and changes it while it runs ({before.get(attribute)} -> "
+                f"{now.get(attribute)}), so that nobody knows what it is next time; {_WAYS_OUT}"
+            )
+
+
+_WAYS_OUT = (
+    "name the submodule that does this in `opaque=(...)`: what it touches then stays as it is; or export the model to "
+    "ONNX and open that with solver_nas.onnx"
+)
+
+
+def _explained(
+    error: Exception, module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> CaptureError | RequestError:
+    """Whether the module fails with these inputs anyway, or only cannot be captured."""
+    shadow = shadow_of(module).eval()
+    try:
+        with torch.no_grad():
+            shadow(*args, **kwargs)
+    except Exception as own:  # noqa: BLE001 - whatever the user's code raises is told
+        return RequestError(f"the module does not take these inputs: {_place(own)}{type(own).__name__}: {_first(own)}")
+    return CaptureError(f"the module cannot be captured: {_place(error)}{_first(error)}; {_WAYS_OUT}")
+
+
+def _first(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+_OWN = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+
+
+def _place(error: BaseException) -> str:
+    """The line of the user's code at which something went wrong."""
+    frames = [frame for frame in tracebacks.extract_tb(error.__traceback__) if not frame.filename.startswith(_OWN)]
+    if not frames:
+        return ""
+    return f"{frames[-1].filename}:{frames[-1].lineno}: "
+
+
+def code_of(node: Node) -> str:
+    """The line of the user's code that a node comes from; empty if nobody knows."""
+    found = ""
+    lines = iter(str(node.meta.get("stack_trace", "")).splitlines())
+    for line in lines:
+        file, _, rest = line.strip().removeprefix('File "').partition('", line ')
+        if rest and not file.startswith(_OWN):
+            number = rest.partition(",")[0]
+            found = f"{Path(file).name}:{number}: {next(lines, '').strip()}"
+    return found

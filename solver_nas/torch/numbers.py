@@ -1,0 +1,138 @@
+"""The numbers in a module's code and on its attributes after a change."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, cast
+
+from solver_nas.errors import VerificationError
+from solver_nas.torch.sizes import Attribute, Axis, evaluate, product, sources
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+
+    from solver_nas.graph import Graph
+    from solver_nas.labels import Labels, Measure
+    from solver_nas.torch.sizes import Source, Tree
+    from solver_nas.torch.structure import Structure
+
+#: Vertex -> (argument, place) -> number.
+Numbers = dict[str, dict[tuple[str, int], int]]
+
+
+def numbers(labels: Labels) -> Numbers:
+    """What the numbers among the arguments of operations have to be for these labels."""
+    found: Numbers = {}
+    for measure in labels.measures:
+        if measure.argument is not None:
+            found.setdefault(measure.reason.vertex, {})[cast("tuple[str, int]", measure.argument)] = measure.number
+    return found
+
+
+def attributes(
+    structure: Structure, graph: Graph, labels: Labels, present: Mapping[Attribute, int]
+) -> dict[Attribute, int]:
+    """What attributes have to be, so that the code computes the numbers that it should.
+
+    Args:
+        structure: of the module.
+        graph: after the change.
+        labels: of that graph.
+        present: all attributes as they are now.
+
+    Returns:
+        Those that differ from what they are.
+
+    Raises:
+        VerificationError: no values make the code compute them all.
+    """
+    return _Solving(structure, graph, labels, present).solve()
+
+
+class _Solving:
+    def __init__(self, structure: Structure, graph: Graph, labels: Labels, present: Mapping[Attribute, int]) -> None:
+        self._structure, self._labels, self._present = structure, labels, present
+        self._wanted: list[tuple[Measure, Tree]] = []
+        for measure in labels.measures:
+            trees = cast("Mapping[Hashable, Tree]", graph.vertex(measure.reason.vertex).attributes.get("trees", {}))
+            if measure.argument in trees:
+                self._wanted.append((measure, trees[measure.argument]))
+        self._found: dict[Attribute, int] = {}
+        self._graph = graph
+
+    def solve(self) -> dict[Attribute, int]:
+        waiting = [*self._wanted]
+        while waiting:
+            later = [(measure, tree) for measure, tree in waiting if not self._define(tree, measure.number)]
+            if len(later) == len(waiting):
+                break
+            waiting = later
+        for left, right in self._structure.claims:
+            for one, other in ((left, right), (right, left)):
+                if isinstance(one, Attribute) and one not in self._found and self._changes(other):
+                    self._found[one] = evaluate(other, self._known(other))
+        for measure, tree in self._wanted:
+            self._check(measure, tree)
+        return {attribute: value for attribute, value in self._found.items() if value != self._present[attribute]}
+
+    def _define(self, tree: Tree, number: int) -> bool:
+        """Find the value of an attribute, if it is the only one in a number that is not known; true if so."""
+        found = product(tree)
+        if found is None:
+            return False
+        places = [one for one in (*found.over, *found.under) if isinstance(one, Attribute) and one not in self._found]
+        if len(places) != 1:
+            return not places
+        (attribute,) = places
+        total = Fraction(number) / found.factor
+        for source in found.over:
+            total /= 1 if source == attribute else self._value(source)
+        for source in found.under:
+            total *= 1 if source == attribute else self._value(source)
+        value = total if attribute in found.over else 1 / total if total else Fraction(0)
+        if value.denominator != 1:
+            return False
+        self._found[attribute] = int(value)
+        return True
+
+    def _value(self, source: Source) -> int:
+        if isinstance(source, Attribute):
+            return self._found.get(source, self._present.get(source, 0)) or 1
+        return self._size(source)
+
+    def _size(self, axis: Axis) -> int:
+        owner = self._structure.watched.get(axis.tensor)
+        if owner is None:
+            raise VerificationError("a size in the code is that of a tensor that nobody knows; nothing was changed")
+        return owner.size(axis.axis, self._labels)
+
+    def _known(self, tree: Tree) -> dict[Source, int]:
+        known: dict[Source, int] = {}
+        for source in sources(tree):
+            if isinstance(source, Axis):
+                known[source] = self._size(source)
+            else:
+                known[source] = self._found.get(source, self._present.get(source, 0))
+        return known
+
+    def _changes(self, tree: Tree) -> bool:
+        """Whether a number is known, and another one than before."""
+        found = list(sources(tree))
+        return bool(found) and all(
+            source in self._found if isinstance(source, Attribute) else self._structure.watched.get(source.tensor)
+            for source in found
+        )
+
+    def _check(self, measure: Measure, tree: Tree) -> None:
+        try:
+            value: Any = evaluate(tree, self._known(tree))
+        except ZeroDivisionError:
+            value = None
+        if value != measure.number:
+            vertex = self._graph.vertex(measure.reason.vertex)
+            named = sorted({str(one) for one in sources(tree) if isinstance(one, Attribute)})
+            raise VerificationError(
+                f"vertex {vertex.name!r}: its code would compute {value} where {measure.number} is needed "
+                f"({vertex.attributes.get('code')}){'; it reads ' + ', '.join(named) if named else ''}; nothing was "
+                f"changed"
+            )

@@ -1,0 +1,219 @@
+"""How rules for PyTorch operations are registered, and those for vertices that are no operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, cast
+
+from solver_nas.errors import BrokenRuleError, RuleError, SolverNasError
+from solver_nas.labels import Tensor
+from solver_nas.rules import Scope, Takes, changed, rule
+from solver_nas.rules.primitives import same
+from solver_nas.torch.op import Op, UnsupportedError
+
+if TYPE_CHECKING:
+    from solver_nas.graph import Vertex
+    from solver_nas.labels import Shape
+    from solver_nas.rules import Resized
+
+PREFIX = "torch."
+#: The kind of a vertex whose operation has no rule.
+OPAQUE = f"{PREFIX}opaque"
+#: The kind of a vertex that does not depend on what the module is given, nor on parameters.
+COMPUTED = f"{PREFIX}computed"
+#: The kind of a vertex that is a parameter which stands beside other tensors.
+PARAMETER = f"{PREFIX}parameter"
+
+Flow = Callable[[Op], Tensor]
+Rewriting = Callable[["Vertex", "Resized"], Mapping[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is known about an operation when a module is read.
+
+    Args:
+        operator: its name.
+        arguments: those that are written down, by name.
+        shapes: of tensors among the arguments, by name; of a list, those of all of them.
+        shape: of the result.
+        output: which of its results.
+    """
+
+    operator: str
+    arguments: Mapping[str, object]
+    shapes: Mapping[str, tuple[tuple[int, ...], ...]]
+    shape: tuple[int, ...]
+    output: int
+
+    def given(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor among the arguments.
+
+        Raises:
+            UnsupportedError: it is not given.
+        """
+        found = self.shapes.get(name, ())
+        if not found:
+            raise UnsupportedError(f"{self.operator}: {name!r} is not given")
+        return found[0]
+
+
+Preparing = Callable[[Reading], Mapping[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Everything that the front end knows about one operator.
+
+    Args:
+        name: with its namespace if that is not `aten`.
+        note: what happens to neurons, in a sentence.
+        exact: whether dropping neurons equals setting them to zero.
+        prepare: what its rule has to know that only the sizes at the beginning say.
+        together: along which axes of its first tensor neurons are taken together, given the vertex and the rank.
+        fills: what new entries of parameters start with, by argument; weights have none.
+        weights: whether parameters among its arguments are its own; otherwise, they are vertices before it.
+    """
+
+    name: str
+    note: str
+    exact: bool
+    prepare: Preparing | None
+    together: Callable[[Vertex, int], Sequence[int]] | None
+    fills: Mapping[str, float]
+    weights: bool
+
+
+_OPERATORS: dict[str, Operator] = {}
+
+
+def operators() -> Mapping[str, Operator]:
+    """Every operator that has a rule, by name."""
+    return dict(sorted(_OPERATORS.items()))
+
+
+def operator(
+    *names: str,
+    note: str,
+    rewrite: Rewriting | None = None,
+    prepare: Preparing | None = None,
+    together: Callable[[Vertex, int], Sequence[int]] | None = None,
+    buffers: Sequence[str] = (),
+    fills: Mapping[str, float] | None = None,
+    weights: bool = False,
+    takes: Takes = Takes.FIXED,
+) -> Callable[[Flow], Flow]:
+    """Register how neurons pass through operators.
+
+    Args:
+        names: of the operators as `torch.ops` has them, without overload; with the namespace for others than
+            `aten`: `"my::scale"`. A name that ends in `_`, for one that works in place, needs no rule of its own.
+        note: what happens to neurons, in a sentence.
+        rewrite: what of the vertex's attributes has to be rewritten after a change, given the vertex and its sizes.
+            Shapes, and numbers that the rule calls sizes, follow by themselves.
+        prepare: what the rule has to know that only the sizes at the beginning say; it becomes attributes of the
+            vertex. It may raise `UnsupportedError`.
+        together: the axes of the first tensor along which neurons depend on each other (they are normalised
+            together), given the vertex and the tensor's rank; there, dropping neurons does not equal setting them
+            to zero.
+        buffers: arguments that are not learned.
+        fills: what new entries of parameters start with, by argument, such as 1 for scales.
+        weights: whether parameters among the arguments are the vertex's own (`op.operand`, `op.weight`); otherwise,
+            they are vertices of their own before it, and come as tensors.
+        takes: whether edges to it can be added and removed.
+
+    Raises:
+        RuleError: one of them has a rule already.
+    """
+
+    def register(flow: Flow) -> Flow:
+        for name in names:
+            exact = together is None
+            rule(PREFIX + name, rewrite=_rewriting(rewrite), exact=exact, buffers=buffers, takes=takes)(_guarded(flow))
+            _OPERATORS[name] = Operator(name, note, exact, prepare, together, dict(fills or {}), weights)
+        return flow
+
+    return register
+
+
+def _rewriting(rewrite: Rewriting | None) -> Rewriting:
+    def rewritten(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
+        own = rewrite(vertex, resized) if rewrite is not None else {}
+        return {**changed(vertex, shape=resized.outputs[0]), **changed(vertex, **own)}
+
+    return rewritten
+
+
+def _guarded(flow: Flow) -> Callable[[Scope], Tensor]:
+    """Pin everything around an operation that the rule does not cover."""
+
+    @wraps(flow)
+    def run(scope: Scope) -> Tensor:
+        op = Op(scope)
+        refused = (scope.vertex.name, "refused")
+        try:
+            return _called(flow, op)
+        except UnsupportedError as error:
+            return pinned(scope, str(error))
+        except RuleError as error:
+            # Where nothing has been changed yet, the rule does not know this node; later, the change does not fit.
+            if scope.tape.choose(refused, 1):
+                return pinned(scope, f"{op.operator}: {error}")
+            raise
+
+    return run
+
+
+def _called(flow: Flow, op: Op) -> Tensor:
+    try:
+        return op.out(flow(op))
+    except SolverNasError:
+        raise
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        vertex = op.scope.vertex.name
+        raise BrokenRuleError(f"the rule for operator {op.operator!r} failed at {vertex!r}: {error!r}") from error
+
+
+def pinned(scope: Scope, why: str) -> Tensor:
+    """Keep everything that a vertex touches, for ever."""
+    for tensor in scope.inputs:
+        scope.pin(tensor, why)
+    for role in scope.vertex.parameters:
+        scope.freeze(role, why)
+    if scope.vertex.parameters:
+        scope.tape.report(scope.reason(why))
+    return Tensor(cast("Shape", scope.vertex.attributes["shape"]))
+
+
+@rule(OPAQUE, rewrite=_rewriting(None))
+def _opaque(scope: Scope) -> Tensor:
+    return pinned(scope, scope.attribute("why", str))
+
+
+@rule(COMPUTED, rewrite=_rewriting(None))
+def _computed(scope: Scope) -> Tensor:
+    for tensor in scope.inputs:
+        scope.speak(tensor)
+    return Tensor(cast("Shape", scope.vertex.attributes["shape"]))
+
+
+@rule(PARAMETER, rewrite=_rewriting(None))
+def _parameter(scope: Scope) -> Tensor:
+    op = Op(scope)
+    return op.out(op.tensor("value"))
+
+
+@rule(f"{PREFIX}input", rewrite=_rewriting(None))
+def _input(scope: Scope) -> Tensor:
+    return Tensor(cast("Shape", scope.vertex.attributes["shape"]))
+
+
+@rule(f"{PREFIX}output", rewrite=_rewriting(None))
+def _output(scope: Scope) -> Tensor:
+    op = Op(scope)
+    x = op.tensor("value")
+    if scope.attribute("free", bool):
+        return same(scope, x)
+    return scope.pin(x, "what the model returns stays as it is", report=False)

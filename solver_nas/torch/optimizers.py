@@ -1,0 +1,105 @@
+"""What an optimizer remembers about parameters, selected with the same indices as these."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from solver_nas.errors import RequestError
+from solver_nas.torch.tensors import to_array, to_tensor
+from solver_nas.weights import take
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from solver_nas.plan import ArrayPlan
+
+#: What factored second moments are called that lack one axis of their parameter, and which one, from the end.
+_LACKING = {"exp_avg_sq_row": 1, "exp_avg_sq_col": 2}
+
+Storage = tuple[tuple[int, ...], ...]
+
+
+def inner(optimizer: Any) -> torch.optim.Optimizer:
+    """The optimizer of PyTorch inside of what other libraries wrap around it.
+
+    Raises:
+        RequestError: there is none.
+    """
+    found, depth = optimizer, 0
+    while not isinstance(found, torch.optim.Optimizer) and depth < _WRAPPED:
+        found, depth = getattr(found, "optimizer", None), depth + 1
+    if not isinstance(found, torch.optim.Optimizer):
+        raise RequestError(f"expected an optimizer of torch.optim, got {optimizer!r}")
+    return found
+
+
+_WRAPPED = 3  # layers of wrapping that are looked through
+
+
+def followed(
+    optimizer: torch.optim.Optimizer, parameter: torch.Tensor, plan: ArrayPlan, storage: Storage
+) -> dict[str, torch.Tensor]:
+    """What an optimizer will remember about a parameter that changes: of new entries, zero.
+
+    Args:
+        optimizer: not changed.
+        parameter: as it is before the change.
+        plan: what becomes of it.
+        storage: for every axis of the parameter, the axes of the plan's view that it is made of.
+
+    Returns:
+        The entries of its state that change.
+
+    Raises:
+        RequestError: it remembers something of another shape, which cannot be followed.
+    """
+    found = {}
+    for name, value in optimizer.state.get(parameter, {}).items():
+        if not isinstance(value, torch.Tensor) or value.dim() == 0 or value.numel() == 1 < parameter.numel():
+            continue
+        gone = _lacking(name, tuple(value.shape), tuple(parameter.shape))
+        made = None if gone is None else _selected(value, plan, storage, gone)
+        if made is None:
+            raise RequestError(
+                f"{type(optimizer).__name__} remembers {name!r} of shape {tuple(value.shape)} about a parameter of "
+                f"shape {tuple(parameter.shape)}, which cannot be followed: clear its state (optimizer.state.clear()), "
+                f"or make a new optimizer behind the change"
+            )
+        found[name] = made
+    return found
+
+
+def taken(tensor: torch.Tensor, plan: ArrayPlan) -> torch.Tensor:
+    """The same selection from a tensor of a parameter's shape, with zeros for new entries."""
+    return to_tensor(take(to_array(tensor).reshape(plan.view), plan.picks).reshape(plan.shape), tensor)
+
+
+def _lacking(name: str, shape: tuple[int, ...], full: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The axes of a parameter over which something about it was added up; `None` if it has another shape."""
+    if shape == full:
+        return ()
+    if len(shape) == len(full):
+        gone = tuple(axis for axis, (mine, theirs) in enumerate(zip(shape, full, strict=True)) if mine != theirs)
+        return gone if all(shape[axis] == 1 for axis in gone) else None
+    if len(shape) == len(full) - 1:
+        fitting = [axis for axis in range(len(full)) if (*full[:axis], *full[axis + 1 :]) == shape]
+        known = [len(full) - _LACKING[name]] if name in _LACKING else fitting
+        return (known[0],) if len(known) == 1 and known[0] in fitting else None
+    return None
+
+
+def _selected(value: torch.Tensor, plan: ArrayPlan, storage: Storage, gone: Sequence[int]) -> torch.Tensor | None:
+    """The same selection as of the parameter, without the axes that are gone."""
+    lost = {axis for place in gone for axis in storage[place]}
+    picks = [pick for pick in plan.picks if pick.axis not in lost]
+    if any(set(pick.outer) & lost for pick in picks):
+        return None
+    view = tuple(1 if axis in lost else size for axis, size in enumerate(plan.view))
+    keeps_axes = value.dim() == len(storage)
+    shape = tuple(1 if axis in gone else size for axis, size in enumerate(plan.shape))
+    array = take(to_array(value).reshape(view), picks).reshape(shape)
+    if not keeps_axes:
+        array = array.squeeze(tuple(gone))
+    return to_tensor(array, value)

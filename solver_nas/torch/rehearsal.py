@@ -1,0 +1,201 @@
+"""Trying a change out before it is made: in the captured graph, and in the module's own code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
+import torch
+
+from solver_nas.errors import VerificationError
+from solver_nas.graph import Port
+from solver_nas.rules import label
+from solver_nas.torch import verify
+from solver_nas.torch.attributes import declared
+from solver_nas.torch.numbers import attributes, numbers
+from solver_nas.torch.optimizers import followed, taken
+from solver_nas.torch.standalone import rewritten
+from solver_nas.torch.structure import positions
+from solver_nas.torch.tensors import to_tensor, without
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from solver_nas.frontend import Array
+    from solver_nas.labels import Labels
+    from solver_nas.plan import Blueprint
+    from solver_nas.torch.binding import Binding, Grads, Memories
+    from solver_nas.torch.sizes import Attribute
+    from solver_nas.torch.structure import Structure
+
+
+class Inputs(NamedTuple):
+    """What a module is tried out with.
+
+    Args:
+        args: by position.
+        kwargs: by name.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+class Change(NamedTuple):
+    """A change of sizes, worked out.
+
+    Args:
+        blueprint: what it does.
+        labels: before it.
+        after: behind it.
+        tensors: those that change, as they will be.
+        values: attributes that change, as they will be.
+    """
+
+    blueprint: Blueprint
+    labels: Labels
+    after: Labels
+    tensors: Mapping[str, torch.Tensor]
+    values: Mapping[Attribute, int]
+
+
+def prepared(
+    structure: Structure,
+    blueprint: Blueprint,
+    labels: Labels,
+    present: Mapping[str, torch.Tensor],
+    arrays: Mapping[str, Array],
+    binding: Binding | None,
+) -> Change:
+    """Work out tensors and attributes.
+
+    Args:
+        structure: of the module.
+        blueprint: the change.
+        labels: before it.
+        present: all tensors as they are.
+        arrays: all parameters as they will be.
+        binding: the module, if its code is to go on running.
+
+    Raises:
+        VerificationError: no attributes make the code compute what it should.
+    """
+    after = label(blueprint.after, memory=blueprint.memory)
+    tensors = {key: to_tensor(arrays[key], present[key]) for key in blueprint.arrays}
+    tensors.update(_repositioned(blueprint, present))
+    values: dict[Attribute, int] = {}
+    if binding is not None:
+        values = attributes(structure, blueprint.after, after, binding.numbers)
+        values = {**declared(binding.shadow(tensors, values)), **values}
+    return Change(blueprint, labels, after, tensors, values)
+
+
+def _repositioned(blueprint: Blueprint, present: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Buffers of positions that are others after the change."""
+    found = {}
+    for vertex in blueprint.after.vertices:
+        now = cast("Mapping[str, object]", vertex.attributes.get("arguments", {}))
+        before = blueprint.before.vertex(vertex.name).attributes.get("arguments", {})
+        if vertex.attributes.get("rewritten") and now is not before:
+            values = (value for value in positions(now) if value.buffer is not None)
+            found.update({str(one.buffer): to_tensor(one.array, present[str(one.buffer)]) for one in values})
+    return found
+
+
+def selected(binding: Binding, blueprint: Blueprint, labels: Labels) -> tuple[Grads, Memories]:
+    """Gradients, and what optimizers remember, of parameters that change, as they will be.
+
+    Raises:
+        RequestError: an optimizer remembers something that cannot be followed.
+    """
+    grads: Grads = {}
+    memories: Memories = {}
+    owners = binding.owners
+    for key, plan in blueprint.arrays.items():
+        grad, storage = owners[key].grad, labels.parameters[key].storage
+        grads[key] = None if grad is None else taken(grad, plan)
+        for place, optimizer in enumerate(binding.optimizers):
+            for name, value in followed(optimizer, owners[key], plan, storage).items():
+                memories[place, key, name] = value
+    return grads, memories
+
+
+def rehearse(
+    structure: Structure,
+    change: Change,
+    present: Mapping[str, torch.Tensor],
+    inputs: Inputs,
+    binding: Binding | None,
+) -> None:
+    """Compare the changed graph with the original without what goes, and the module's code with the changed graph.
+
+    Args:
+        structure: of the module.
+        change: what is to be tried out.
+        present: all tensors as they are.
+        inputs: example inputs.
+        binding: the module, if its code is to go on running.
+
+    Raises:
+        VerificationError: something else comes out, or cannot be run.
+    """
+    labels, after, blueprint = change.labels, change.after, change.blueprint
+    kept = _kept(structure, labels, blueprint)
+    changed = rewritten(structure.nodes, structure.made, numbers(after))
+    new = structure.given({**present, **change.tensors}, *inputs)
+    made = verify.computed(changed, new, structure.returned)
+    masked = made
+    if verify.grows_together(labels, blueprint):
+        added = verify.addition(labels, blueprint, after, structure.made)
+        masked = verify.computed(changed, new, structure.returned, added)
+    nodes = rewritten(structure.nodes, structure.made, numbers(labels))
+    # What goes is zero, so that nothing is computed from it where no mask reaches: in recurrences, for instance.
+    zeroed = {key: without(present[key], plan) for key, plan in blueprint.arrays.items()}
+    old = structure.given({**present, **zeroed}, *inputs)
+    gone = verify.removal(blueprint.before, labels, blueprint, after, structure.made)
+
+    def original(given: Mapping[str, Any]) -> list[Any]:
+        return _picked(verify.computed(nodes, given, structure.returned, gone), kept, old=True)
+
+    _equal(
+        verify.compared(
+            original(old), _picked(masked, kept, old=False), lambda: original(verify.shaken(old, structure.inputs))
+        ),
+        "the changed module differs from the original without the neurons that go",
+    )
+    if binding is None:
+        return
+    shadow = binding.shadow(change.tensors, change.values).train(structure.training)
+    answered = verify.answered(shadow, *inputs)
+    _equal(
+        verify.compared(
+            made,
+            answered,
+            lambda: verify.computed(changed, verify.shaken(new, structure.inputs), structure.returned),
+        ),
+        "the module's code computes something else with the new sizes than its operations do",
+    )
+
+
+def _equal(found: verify.Comparison, what: str) -> None:
+    if not found.equal:
+        raise VerificationError(
+            f"{what}: by {found.difference:.2g} of the largest output, {found.allowed:.2g} are allowed for rounding; "
+            f"nothing was changed"
+        )
+
+
+def _kept(structure: Structure, labels: Labels, blueprint: Blueprint) -> dict[int, verify.Moved]:
+    """Which positions of outputs are there before and behind a change, for those that change."""
+    found = {place: verify.moved(labels.tensors[Port(name)], blueprint) for name, place in structure.outputs.items()}
+    return {place: axes for place, axes in found.items() if axes}
+
+
+def _picked(outputs: Sequence[Any], kept: Mapping[int, verify.Moved], *, old: bool) -> list[Any]:
+    """What outputs have in common before and behind a change."""
+    found = list(outputs)
+    for place, axes in kept.items():
+        for axis, index in axes:
+            places = index[index >= 0] if old else np.flatnonzero(index >= 0)
+            found[place] = found[place].index_select(axis, torch.from_numpy(places).to(found[place].device))
+    return found

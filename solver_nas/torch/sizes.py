@@ -1,0 +1,260 @@
+"""Whole numbers that know what they were computed from: attributes of modules and sizes of tensors."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, NamedTuple, SupportsIndex, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
+
+
+class Attribute(NamedTuple):
+    """A whole number that an object of the user's holds.
+
+    Args:
+        module: the path of the module.
+        path: attributes and positions from there on: `("num_heads",)`, `("normalized_shape", 0)`,
+            `("config", "hidden_size")`.
+    """
+
+    module: str
+    path: tuple[str | int, ...]
+
+    def __str__(self) -> str:
+        """As it is written in code."""
+        places = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.path)
+        return f"{self.module}{places}".lstrip(".")
+
+
+class Axis(NamedTuple):
+    """The size of one axis of a tensor.
+
+    Args:
+        tensor: which one; numbers are given by whoever watches.
+        axis: from 0 on.
+    """
+
+    tensor: int
+    axis: int
+
+
+Source = Attribute | Axis
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A number computed from two others.
+
+    Args:
+        sign: `+`, `-`, `*`, `//` or `%`.
+        left: the first one.
+        right: the second one.
+    """
+
+    sign: str
+    left: Tree
+    right: Tree
+
+
+#: How a number was computed.
+Tree = Attribute | Axis | Term | int
+
+_SIGNS: dict[str, Callable[[int, int], int]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "//": operator.floordiv,
+    "%": operator.mod,
+}
+
+
+def sources(tree: Tree) -> Iterator[Source]:
+    """What a number was computed from."""
+    if isinstance(tree, Term):
+        yield from sources(tree.left)
+        yield from sources(tree.right)
+    elif not isinstance(tree, int):
+        yield tree
+
+
+def evaluate(tree: Tree, known: Mapping[Source, int]) -> int:
+    """The number for other values of its sources.
+
+    Raises:
+        KeyError: one of them is not known.
+        ZeroDivisionError: it would be divided by zero.
+    """
+    if isinstance(tree, Term):
+        return _SIGNS[tree.sign](evaluate(tree.left, known), evaluate(tree.right, known))
+    return tree if isinstance(tree, int) else known[tree]
+
+
+class Product(NamedTuple):
+    """A number as `factor * prod(over) / prod(under)`."""
+
+    factor: Fraction
+    over: tuple[Source, ...]
+    under: tuple[Source, ...]
+
+
+def product(tree: Tree) -> Product | None:
+    """A number as a product of powers of its sources; `None` for sums, differences and remainders.
+
+    Divisions count as exact: `c // 2` is half of `c`. Where that stops being true, the number has to be computed.
+    """
+    match tree:
+        case int():
+            return Product(Fraction(tree), (), ())
+        case Term(sign=("*" | "//") as sign, left=left, right=right):
+            one, other = product(left), product(right)
+            if one is None or other is None or (sign == "//" and not other.factor):
+                return None
+            if sign == "//":
+                other = Product(1 / other.factor, other.under, other.over)
+            return _shortened(one.factor * other.factor, [*one.over, *other.over], [*one.under, *other.under])
+        case Term():
+            return None
+        case _:
+            return Product(Fraction(1), (tree,), ())
+
+
+def _shortened(factor: Fraction, over: list[Source], under: list[Source]) -> Product:
+    for source in list(under):
+        if source in over:
+            over.remove(source)
+            under.remove(source)
+    return Product(factor, tuple(sorted(over, key=repr)), tuple(sorted(under, key=repr)))
+
+
+class Claims:
+    """What code has found out by comparing numbers: that two of them are equal."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self.equal: list[tuple[Tree, Tree]] = []
+
+
+class Size(int):
+    """A whole number that remembers how it was computed, through `+ - * // %`.
+
+    What leaves whole numbers (a division, a root) forgets it.
+    """
+
+    tree: Tree
+    claims: Claims
+
+    def __new__(cls, value: int, tree: Tree, claims: Claims) -> Size:
+        """A number with its origin."""
+        made = super().__new__(cls, value)
+        made.tree, made.claims = tree, claims
+        return made
+
+    def __reduce__(self) -> tuple[type[int], tuple[int]]:
+        """Copies are plain numbers."""
+        return int, (int(self),)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> int:
+        """Copies are plain numbers."""
+        return int(self)
+
+    def __copy__(self) -> int:
+        """Copies are plain numbers."""
+        return int(self)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare, and note that two numbers with an origin are equal."""
+        same = int.__eq__(self, cast("int", other))
+        if same is True and isinstance(other, Size) and other.tree != self.tree:
+            self.claims.equal.append((self.tree, other.tree))
+        return same
+
+    def __ne__(self, other: object) -> bool:
+        """The opposite of `==`, and noted likewise."""
+        same = self.__eq__(other)
+        return same if same is NotImplemented else not same
+
+    __hash__ = int.__hash__
+
+    def __pos__(self) -> Size:
+        """The number itself."""
+        return self
+
+    def __neg__(self) -> Size:
+        """The number with the other sign."""
+        made: Size = self * -1
+        return made
+
+    def _with(self, sign: str, other: object, *, swapped: bool = False) -> Any:
+        if type(other) is bool or not isinstance(other, int):
+            plain = getattr(int, _METHODS[sign][int(swapped)])
+            return plain(self, other)
+        tree: Tree = other.tree if isinstance(other, Size) else other
+        left, right = (tree, self.tree) if swapped else (self.tree, tree)
+        one, two = (int(other), int(self)) if swapped else (int(self), int(other))
+        return Size(_SIGNS[sign](one, two), Term(sign, left, right), self.claims)
+
+    def __add__(self, other: object) -> Any:
+        """A sum."""
+        return self._with("+", other)
+
+    def __radd__(self, other: object) -> Any:
+        """A sum."""
+        return self._with("+", other, swapped=True)
+
+    def __sub__(self, other: object) -> Any:
+        """A difference."""
+        return self._with("-", other)
+
+    def __rsub__(self, other: object) -> Any:
+        """A difference."""
+        return self._with("-", other, swapped=True)
+
+    def __mul__(self, other: object) -> Any:
+        """A product."""
+        return self._with("*", other)
+
+    def __rmul__(self, other: object) -> Any:
+        """A product."""
+        return self._with("*", other, swapped=True)
+
+    def __floordiv__(self, other: object) -> Any:
+        """A quotient without its remainder."""
+        return self._with("//", other)
+
+    def __rfloordiv__(self, other: object) -> Any:
+        """A quotient without its remainder."""
+        return self._with("//", other, swapped=True)
+
+    def __mod__(self, other: object) -> Any:
+        """A remainder."""
+        return self._with("%", other)
+
+    def __rmod__(self, other: object) -> Any:
+        """A remainder."""
+        return self._with("%", other, swapped=True)
+
+    def __divmod__(self, other: object) -> Any:
+        """Quotient and remainder."""
+        return self // other, self % other
+
+    def __index__(self) -> int:
+        """The plain number."""
+        return int(self)
+
+
+_METHODS = {
+    "+": ("__add__", "__radd__"),
+    "-": ("__sub__", "__rsub__"),
+    "*": ("__mul__", "__rmul__"),
+    "//": ("__floordiv__", "__rfloordiv__"),
+    "%": ("__mod__", "__rmod__"),
+}
+
+
+def plain(value: SupportsIndex) -> int:
+    """A number without its origin."""
+    return operator.index(value)
