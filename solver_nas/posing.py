@@ -297,7 +297,9 @@ class _Poser:
     def _balances(self, local: IntArray, count: _Counter) -> Iterator[Count]:
         for balance in self.labels.balances:
             left, right = (count.of(local[self.class_of[side]]) for side in (balance.left, balance.right))
-            yield _difference(left, right)
+            difference = _difference(left, right)
+            if not difference.rigid or difference.constant:
+                yield difference
         for farewell in self.labels.farewells:
             yield count.of(local[self.class_of[farewell.labels]])
 

@@ -60,7 +60,7 @@ class _Equations:
         self._class_of: IntArray = np.zeros(0, np.int64)
         self._arrays: dict[Hashable, IntArray] = {}
         self._known: dict[Hashable, _Amount] = {}
-        self._same: dict[Hashable, Hashable] = {}
+        self._same: dict[Hashable, tuple[Hashable, Fraction]] = {}
 
     def settled(self) -> Labels:
         self._classes()
@@ -82,12 +82,13 @@ class _Equations:
         """Go through all equations once; true if something had to be pinned, so that another round is due."""
         self._classes()
         self._balances, self._known, self._same = [], {}, {}
+        before = len(self._ties)
         waiting = [measure for measure in self._labels.measures if measure.origin is not None]
+        waiting.sort(key=_turn)
         progress = True
         while waiting and progress:
             later = [measure for measure in waiting if not self._equation(measure)]
             progress, waiting = len(later) < len(waiting), later
-        before = len(self._ties)
         for measure in waiting:
             self._pin(measure)
         return len(self._ties) > before
@@ -107,16 +108,24 @@ class _Equations:
         if not len(classes) or (len(classes) == 1 and classes[0] == self._class_of[FIXED]):
             return _Amount(array.size)
         common = gcd(*times.tolist())
-        found = _Amount(common)
         key = _Count(np.stack([classes, times // common]).tobytes())
         self._arrays.setdefault(key, np.repeat(classes, times // common))
-        found.powers[self._root(key)] = 1
-        return found
+        found = _Amount(common)
+        found.powers[key] = 1
+        return self._merged(found)
 
-    def _root(self, key: Hashable) -> Hashable:
-        while key in self._same:
-            key = self._same[key]
-        return key
+    def _merged(self, amount: _Amount) -> _Amount:
+        """The same amount, where one count stands for all that are kept in proportion to it."""
+        found = _Amount(amount.factor)
+        for key, power in amount.powers.items():
+            root, times = key, Fraction(1)
+            while root in self._same:
+                root, factor = self._same[root]
+                times *= factor
+            one = _Amount(times)
+            one.powers[root] = 1
+            found.times(one, power)
+        return found
 
     def _side(self, factor: Fraction | int, over: Iterable[IntArray], under: Iterable[IntArray]) -> _Amount:
         found = _Amount(factor)
@@ -138,7 +147,7 @@ class _Equations:
             size, over, under = _extent(self._labels, source)
             return self._side(size, over, under)
         if source in self._known:
-            return self._known[source]
+            return self._merged(self._known[source])
         unknown = _Amount()
         unknown.powers[source] = 1
         return unknown
@@ -150,7 +159,12 @@ class _Equations:
         if not origin.known:
             return False
         side = self._side(measure.factor, _plain(measure.over), _plain(measure.under))
-        side.times(self._origin(origin), -1)
+        computed = self._origin(origin)
+        if measure.under and side.powers and not computed.powers:
+            # Rows keep as many cells as they have: these go with their row.
+            self._hold(_plain(measure.over), _plain(measure.under), measure.reason)
+            return True
+        side.times(computed, -1)
         unknown = [key for key in side.powers if not isinstance(key, _Count)]
         if unknown:
             return self._define(side, unknown)
@@ -184,8 +198,7 @@ class _Equations:
         first = np.zeros(int(self._class_of.max()) + 1, np.int64)
         first[self._class_of[::-1]] = np.arange(len(self._class_of))[::-1]
         self._balances.append(Balance(first[one], first[other], reason))
-        if factor == 1:
-            self._same[left] = right
+        self._same[left] = (right, 1 / factor)
 
     def _pin(self, measure: Measure) -> None:
         """Keep a number as it is; where it varies nevertheless, what it is computed from."""
@@ -208,6 +221,14 @@ class _Equations:
         if len(self._ties) > before:
             self._reported.append(reason)
         return len(self._ties) > before
+
+
+def _turn(measure: Measure) -> int:
+    """Numbers that can be set come first, then what has to stay: rows that keep all cells make the rest simple."""
+    origin = measure.origin
+    if origin is not None and len(origin.over) == 1 and not origin.under and not isinstance(origin.over[0], Extent):
+        return 0
+    return 2 if measure.over else 1
 
 
 def _plain(arrays: Iterable[object]) -> list[IntArray]:

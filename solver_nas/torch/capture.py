@@ -44,24 +44,30 @@ class Capture:
 
 
 def capture(
-    module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], opaque: Sequence[str] = ()
+    module: torch.nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    opaque: Sequence[str] = (),
+    *,
+    everything: bool = True,
 ) -> Capture:
     """Write down what a module computes.
 
-    It is captured in evaluation mode; in training mode where it uses more parameters there (auxiliary heads).
+    It is captured in evaluation mode.
 
     Args:
         module: stays as it is.
         args: example inputs.
         kwargs: example inputs by name.
         opaque: submodules that are not looked into.
+        everything: in training mode instead, where the module uses more parameters there (auxiliary heads).
 
     Raises:
         CaptureError: its operations cannot be written down.
         RequestError: it does not take these inputs.
     """
     found = _captured(module, args, kwargs, opaque, training=False)
-    unused = _unused(found)
+    unused = _unused(found) if everything else []
     if not unused:
         return found
     try:

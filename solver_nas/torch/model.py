@@ -16,12 +16,14 @@ from solver_nas.magnitude import magnitude
 from solver_nas.state import State
 from solver_nas.torch import verify
 from solver_nas.torch.binding import Contents
+from solver_nas.torch.capture import capture
 from solver_nas.torch.handles import TorchHandle
 from solver_nas.torch.numbers import numbers
 from solver_nas.torch.optimizers import inner
 from solver_nas.torch.recording import Recording, recorded
 from solver_nas.torch.rehearsal import Inputs, prepared, rehearse, selected
 from solver_nas.torch.standalone import built, rewritten
+from solver_nas.torch.structure import understand
 from solver_nas.torch.tensors import Arrays, to_tensor
 
 if TYPE_CHECKING:
@@ -354,6 +356,11 @@ class TorchModel(Editable):
         the example inputs where the module's code has used them.
         """
         structure = self.structure
+        if structure.training and self._binding is not None:
+            # What was captured is more than what the module computes in evaluation mode: auxiliary heads.
+            again = capture(self._binding.module, *self._inputs, everything=False)
+            plain = understand(again, self._binding.module, free=False, in_place=False)
+            return built(plain, plain.nodes, self.tensors)
         return built(structure, rewritten(structure.nodes, structure.made, numbers(self.labels)), self.tensors)
 
     def export(self) -> torch.export.ExportedProgram:

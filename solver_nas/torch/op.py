@@ -77,6 +77,7 @@ class Op:
         self.scope = scope
         self._arguments = cast("Mapping[str, Argument]", scope.vertex.attributes["arguments"])
         self._origins = cast("Mapping[Hashable, Origin | None]", scope.vertex.attributes.get("origins", {}))
+        self._measured: set[Hashable] = set()
 
     @property
     def operator(self) -> str:
@@ -198,12 +199,21 @@ class Op:
         return Tensor(self.sizes(name, place)) if found.role is None else self.weight(name, place=place)
 
     def tensor(self, name: str, place: int | None = None) -> Tensor:
-        """A tensor; a parameter with new neurons along all of its axes."""
+        """A tensor; a parameter with new neurons along all of its axes. A buffer is not learned: it stays as it is."""
         operand = self.operand(name, place)
         if isinstance(operand, Tensor):
             return operand
+        if self.buffered(name, place):
+            self.scope.freeze(operand.role, "a buffer stays as it is")
+            return Tensor(operand.shape)
         letters = "abcdefghijklmnop"[: len(operand.shape)]
         return einsum(self.scope, f"{letters}->{letters}", operand, repeats=None)
+
+    def buffered(self, name: str, place: int | None = None) -> bool:
+        """Whether a tensor is a buffer, which is not learned."""
+        found = self.slot(name, place)
+        buffers = cast("frozenset[str]", self.scope.vertex.attributes["buffers"])
+        return found is not None and found.role in buffers
 
     def tensors(self, name: str) -> list[Tensor]:
         """All tensors of a list."""
@@ -300,10 +310,20 @@ class Op:
         self, argument: str, place: int, times: int, over: tuple[Neurons, ...], under: tuple[Neurons, ...]
     ) -> None:
         if self._number(argument, place) == -1:
+            self._measured.add((argument, place))
             return
         origin = self._origins.get((argument, place))
         why = f"{self.operator}: the code computes this size" if origin else self.written(argument, place)
+        self._measured.add((argument, place))
         self.scope.tape.measure(Measure(self.scope.reason(why), (argument, place), times, over, under, origin))
+
+    def settle(self) -> None:
+        """Note that numbers which the rule has not called sizes stay what they are, although the code computes them."""
+        for key in self._origins.keys() - self._measured:
+            argument, place = cast("tuple[str, int]", key)
+            number = cast("int", self._number(argument, place))
+            if number >= 0:
+                self._measure(argument, place, number, (), ())
 
     def out(self, tensor: Tensor) -> Tensor:
         """The result, with the shape that is known for it."""

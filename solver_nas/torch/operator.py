@@ -8,14 +8,14 @@ from functools import wraps
 from typing import TYPE_CHECKING, cast
 
 from solver_nas.errors import BrokenRuleError, RuleError, SolverNasError
-from solver_nas.labels import Tensor
+from solver_nas.labels import Measure, Tensor
 from solver_nas.rules import Scope, Takes, changed, rule
 from solver_nas.rules.primitives import same
 from solver_nas.torch.op import Op, UnsupportedError
 
 if TYPE_CHECKING:
     from solver_nas.graph import Vertex
-    from solver_nas.labels import Shape
+    from solver_nas.labels import Origin, Shape
     from solver_nas.rules import Resized
 
 PREFIX = "torch."
@@ -154,14 +154,16 @@ def _guarded(flow: Flow) -> Callable[[Scope], Tensor]:
         op = Op(scope)
         refused = (scope.vertex.name, "refused")
         try:
-            return _called(flow, op)
+            found = _called(flow, op)
         except UnsupportedError as error:
-            return pinned(scope, str(error))
+            found = pinned(scope, str(error))
         except RuleError as error:
             # Where nothing has been changed yet, the rule does not know this node; later, the change does not fit.
-            if scope.tape.choose(refused, 1):
-                return pinned(scope, f"{op.operator}: {error}")
-            raise
+            if not scope.tape.choose(refused, 1):
+                raise
+            found = pinned(scope, f"{op.operator}: {error}")
+        op.settle()
+        return found
 
     return run
 
@@ -189,6 +191,7 @@ def pinned(scope: Scope, why: str) -> Tensor:
 
 @rule(OPAQUE, rewrite=_rewriting(None))
 def _opaque(scope: Scope) -> Tensor:
+    Op(scope).settle()
     return pinned(scope, scope.attribute("why", str))
 
 
@@ -213,6 +216,9 @@ def _input(scope: Scope) -> Tensor:
 @rule(f"{PREFIX}output", rewrite=_rewriting(None))
 def _output(scope: Scope) -> Tensor:
     op = Op(scope)
+    for origin, number in cast("Sequence[tuple[Origin, int]]", scope.vertex.attributes["left"]):
+        why = f"the code makes a number of another kind (a root, a quotient) of a size that is {number}"
+        scope.tape.measure(Measure(scope.reason(why), None, number, (), (), origin))
     x = op.tensor("value")
     if scope.attribute("free", bool):
         return same(scope, x)

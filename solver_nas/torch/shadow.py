@@ -52,7 +52,7 @@ def held(value: Any, depth: int = 3) -> Iterator[torch.Tensor]:
     """The tensors that an object holds in its attributes, lists and dictionaries."""
     if isinstance(value, torch.Tensor):
         yield value
-        if value.grad is not None:
+        if value.is_leaf and value.grad is not None:
             yield value.grad
     elif depth:
         if isinstance(value, dict):

@@ -72,6 +72,15 @@ _SIGNS: dict[str, Callable[[int, int], int]] = {
 }
 
 
+_FLOATS: dict[str, Callable[[float, float], float]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "//": operator.floordiv,
+    "%": operator.mod,
+}
+
+
 def sources(tree: Tree) -> Iterator[Source]:
     """What a number was computed from."""
     if isinstance(tree, Term):
@@ -131,11 +140,17 @@ def _shortened(factor: Fraction, over: list[Source], under: list[Source]) -> Pro
 
 
 class Claims:
-    """What code has found out by comparing numbers: that two of them are equal."""
+    """What code has done with numbers beside handing them to operations.
+
+    Attributes:
+        equal: pairs that it has compared, and that were equal.
+        left: numbers that it has made something else of than whole numbers (a root, a quotient), and what they were.
+    """
 
     def __init__(self) -> None:
         """Nothing yet."""
         self.equal: list[tuple[Tree, Tree]] = []
+        self.left: dict[Tree, int] = {}
 
 
 class Size(int):
@@ -188,14 +203,43 @@ class Size(int):
         made: Size = self * -1
         return made
 
+    def __float__(self) -> float:
+        """The number as a float, which forgets where it is from; that it was made is noted."""
+        self.claims.left[self.tree] = int.__int__(self)
+        return float(int.__int__(self))
+
+    def __truediv__(self, other: object) -> Any:
+        """A quotient, noted likewise."""
+        return self._without(int.__truediv__(self, cast("int", other)))
+
+    def __rtruediv__(self, other: object) -> Any:
+        """A quotient, noted likewise."""
+        if isinstance(other, float):
+            return other / float(self)
+        return self._without(int.__rtruediv__(self, cast("int", other)))
+
+    def __pow__(self, other: object, modulo: object = None) -> Any:
+        """A power, noted likewise."""
+        if isinstance(other, float):
+            return float(self) ** other
+        return self._without(pow(int.__int__(self), cast("int", other), cast("int", modulo)))
+
+    def _without(self, result: Any) -> Any:
+        if result is not NotImplemented:
+            self.claims.left[self.tree] = int.__int__(self)
+        return result
+
     def _with(self, sign: str, other: object, *, swapped: bool = False) -> Any:
+        if isinstance(other, float):
+            one, two = (other, float(self)) if swapped else (float(self), other)
+            return _FLOATS[sign](one, two)
         if type(other) is bool or not isinstance(other, int):
             plain = getattr(int, _METHODS[sign][int(swapped)])
             return plain(self, other)
         tree: Tree = other.tree if isinstance(other, Size) else other
         left, right = (tree, self.tree) if swapped else (self.tree, tree)
-        one, two = (int(other), int(self)) if swapped else (int(self), int(other))
-        return Size(_SIGNS[sign](one, two), Term(sign, left, right), self.claims)
+        first, second = (int(other), int(self)) if swapped else (int(self), int(other))
+        return Size(_SIGNS[sign](first, second), Term(sign, left, right), self.claims)
 
     def __add__(self, other: object) -> Any:
         """A sum."""

@@ -433,6 +433,7 @@ class _Builder:
             arguments = {"value": Slot(role="value", order=view.order)}
             parameters = {"value": Parameter(view.key, tuple(self._held[view.key].shape))}
             attributes = {**_PLAIN, "operator": "parameter", "shape": _shape(node), "arguments": arguments}
+            attributes["buffers"] = frozenset({"value"} if view.key in self._buffers else ())
             self._sources[view] = self._add(None, PARAMETER, (), attributes, parameters, view.key)
         return self._sources[view]
 
@@ -479,6 +480,13 @@ class _Builder:
                     into.append(extent)
         return Origin(factor, tuple(over), tuple(under)) if over or under else None
 
+    def _left(self) -> tuple[tuple[Origin, int], ...]:
+        """Sizes that the code makes numbers of another kind of, which therefore stay as they are."""
+        if not self._in_place:
+            return ()
+        pairs = [(self._origin(tree), number) for tree, number in self._capture.record.claims.left.items()]
+        return tuple((origin, number) for origin, number in pairs if origin is not None)
+
     def _extent(self, source: object) -> Any:
         """The size of a tensor's axis; a number if it never changes."""
         if not isinstance(source, Axis):
@@ -509,6 +517,7 @@ class _Builder:
             slot = self._slot("value", node, edges, parameters, owns=False)
             attributes = {**_PLAIN, "operator": "output", "shape": _shape(node), "arguments": {"value": slot}}
             attributes["free"] = self._free
+            attributes["left"] = () if found else self._left()
             found[self._add(None, f"{PREFIX}output", tuple(edges), attributes, parameters, "output")] = number
         return found
 
@@ -520,9 +529,11 @@ def positions(arguments: Mapping[str, object]) -> list[Value]:
 
 
 def _in_buffers(arguments: Mapping[str, object]) -> bool:
-    """Whether all positions among the arguments are held by buffers, so that they can be rewritten."""
+    """Whether all positions among the arguments are held by buffers, each once, so that they can be rewritten."""
     found = positions(arguments)
-    return bool(found) and all(value.buffer is not None for value in found)
+    return bool(found) and all(
+        value.buffer is not None and len(set(value.elements)) == len(value.elements) for value in found
+    )
 
 
 def _mutates(node: Node) -> bool:

@@ -67,7 +67,8 @@ def trace(
     module = unwrapped(module)
     given = args if isinstance(args, tuple) else tuple(args) if isinstance(args, list) else (args,)
     inputs = Inputs(given, dict(kwargs or {}))
-    structure = understand(capture(module, *inputs, opaque), module, free=free_outputs, in_place=in_place)
+    captured = capture(module, *inputs, opaque, everything=in_place)
+    structure = understand(captured, module, free=free_outputs, in_place=in_place)
     tensors = {key: tensor.detach() for key, tensor in unique(module, structure.keys).items()}
     traced = Traced(structure, {}, {}, {})
     fills = fills_of(structure.graph)

@@ -77,17 +77,22 @@ def _combination(op: Op) -> Tensor:
 
 def followers(op: Op, names: Sequence[str]) -> list[Operand]:
     """Operands of which parameters follow the neurons of the others; those that have some of their own are sources."""
-    tensors = [edge for edge in map(op.edge, names) if edge is not None]
-    given = {axis - len(tensor.shape) for tensor in tensors for axis, size in enumerate(tensor.shape) if size != 1}
-
-    def own(name: str) -> bool:
-        shape = op.sizes(name)
-        return any(size != 1 and axis - len(shape) not in given for axis, size in enumerate(shape))
-
-    alone = {name for name in names if op.edge(name) is None and own(name)}
-    # As after a change, when sizes may have become 1.
-    alone = {name for name in names if op.scope.tape.choose((op.scope.vertex.name, "own", name), int(name in alone))}
+    given = {axis for name in names if op.edge(name) is not None for axis in _wide(op, name)}
+    alone: set[str] = set()
+    # What is learned before what is not, since a mask of weights follows these.
+    for name in sorted((name for name in names if op.edge(name) is None), key=op.buffered):
+        own = _wide(op, name) - given
+        # As it was before a change, when sizes may have become 1.
+        if op.scope.tape.choose((op.scope.vertex.name, "own", name), int(bool(own))):
+            alone.add(name)
+            given |= own
     return [op.tensor(name) if name in alone else op.operand(name) for name in names]
+
+
+def _wide(op: Op, name: str) -> set[int]:
+    """The axes of an operand that are not broadcast, counted from the end."""
+    shape = op.sizes(name)
+    return {axis - len(shape) for axis, size in enumerate(shape) if size != 1}
 
 
 @operator("prelu", "_prelu_kernel", weights=True, note="each neuron by itself; slopes follow", fills={"weight": 0.25})

@@ -173,9 +173,9 @@ def _slice(op: Op) -> Tensor:
     x, (start, stop, step) = op.x, cast("tuple[int, int, int]", op.extra("bounds"))
     axis = op.integer("dim") % len(x.shape)
     block, size = x.block_of(axis), x.shape[axis] or 0
-    if block is None or (start, stop, step) == (0, size, 1):
+    if block is None:
         op.scope.speak(x)
-        return Tensor(op.shape, x.blocks) if block is None else x
+        return Tensor(op.shape, x.blocks)
     if step != 1:
         raise op.unsupported(f"every {step}th neuron")
     depth = block.axes.index(axis)
@@ -183,10 +183,8 @@ def _slice(op: Op) -> Tensor:
     names = ("start", "length") if op.operator == "narrow" else ("start", "end")
     for name, place in zip(names, (start, stop), strict=True):
         number = op.argument(name)
-        if number is None or place in (0, size if name == "end" else -1):
-            # From the beginning, or up to the end, however many there are; a size that is written down is not.
-            if isinstance(number, int) and 0 < number <= size and place == size:
-                op.counted(name, 0, level, rows)
+        if number is None or place == 0 or (place == size and isinstance(number, int) and number > size):
+            # From the beginning, or up to the end, however many there are.
             continue
         if name == "length":
             op.counted(name, 0, level[..., start:stop], rows)
@@ -194,6 +192,9 @@ def _slice(op: Op) -> Tensor:
             op.counted(name, 0, level[..., place:], rows, times=-1)
         else:
             op.counted(name, 0, level[..., :place], rows)
+    if (start, stop) == (0, size):
+        op.scope.speak(x)
+        return x
     return part(op.scope, x, axis, start, stop)
 
 
