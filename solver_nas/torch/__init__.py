@@ -10,9 +10,11 @@ try:
 except ImportError as error:
     raise ExtraError("PyTorch modules need the package torch: pip install 'solver_nas[torch]'") from error
 
+from solver_nas.torch.huggingface import fit_config, loadable
 from solver_nas.torch.model import TorchModel
 from solver_nas.torch.op import Op
 from solver_nas.torch.operator import operator, operators
+from solver_nas.torch.store import load, save
 from solver_nas.torch.tracing import trace
 
-__all__ = ["Op", "TorchModel", "operator", "operators", "trace"]
+__all__ = ["Op", "TorchModel", "fit_config", "load", "loadable", "operator", "operators", "save", "trace"]

@@ -81,6 +81,18 @@ _KNOWN: tuple[tuple[type | tuple[type, ...], Sizes], ...] = (
 )
 
 
+def sized(module: nn.Module) -> set[Attribute]:
+    """The attributes of PyTorch's own modules in which they keep sizes."""
+    found: set[Attribute] = set()
+    for name, part in module.named_modules():
+        for kind, sizes in _KNOWN:
+            if isinstance(part, kind):
+                for attribute, value in _sizes(part, sizes).items():
+                    places = range(len(value)) if isinstance(value, tuple) else [None]
+                    found |= {Attribute(name, (attribute,) if one is None else (attribute, one)) for one in places}
+    return found
+
+
 def declared(module: nn.Module) -> dict[Attribute, int]:
     """What the attributes of PyTorch's own modules should be, going by their parameters; those that are not."""
     found: dict[Attribute, int] = {}

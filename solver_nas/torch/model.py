@@ -23,7 +23,7 @@ from solver_nas.torch.optimizers import inner
 from solver_nas.torch.recording import Recording, recorded
 from solver_nas.torch.rehearsal import Inputs, prepared, rehearse, selected
 from solver_nas.torch.standalone import built, rewritten
-from solver_nas.torch.structure import understand
+from solver_nas.torch.structure import Options, understand
 from solver_nas.torch.tensors import Arrays, to_tensor
 
 if TYPE_CHECKING:
@@ -117,6 +117,11 @@ class TorchModel(Editable):
     def structure(self) -> Structure:
         """What was captured."""
         return self._traced.structure
+
+    @property
+    def whole_heads(self) -> bool:
+        """Whether heads of attention go or stay as a whole."""
+        return self.structure.options.whole_heads
 
     @property
     def values(self) -> Mapping[Attribute, int]:
@@ -359,7 +364,7 @@ class TorchModel(Editable):
         if structure.training and self._binding is not None:
             # What was captured is more than what the module computes in evaluation mode: auxiliary heads.
             again = capture(self._binding.module, *self._inputs, everything=False)
-            plain = understand(again, self._binding.module, free=False, in_place=False)
+            plain = understand(again, self._binding.module, Options(free=False, in_place=False, whole_heads=True))
             return built(plain, plain.nodes, self.tensors)
         return built(structure, rewritten(structure.nodes, structure.made, numbers(self.labels)), self.tensors)
 

@@ -11,6 +11,7 @@ import numpy as np
 from solver_nas.errors import RuleError
 from solver_nas.labels import Measure, Tensor
 from solver_nas.rules.contract import einsum
+from solver_nas.rules.primitives import held
 from solver_nas.rules.reshape import split_axis
 from solver_nas.rules.scope import Weight
 
@@ -260,6 +261,13 @@ class Op:
     def extra(self, name: str) -> object:
         """What was prepared for this vertex when the module was read."""
         return self.scope.vertex.attributes[name]
+
+    def heads(self, tensor: Tensor) -> Tensor:
+        """A factor of attention: rows of a rectangle that go or stay with all of their cells, if that was asked for."""
+        for block in tensor.blocks if self.scope.vertex.attributes.get("whole heads", True) else ():
+            if len(block.axes) > 1:
+                held(self.scope, tensor, block.axes[-1], "heads go or stay as a whole")
+        return tensor
 
     # -- numbers that say how many neurons there are -------------------------------------------------
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch._ops import OpOverload
@@ -36,6 +36,20 @@ if TYPE_CHECKING:
     from solver_nas.torch.capture import Capture
     from solver_nas.torch.sizes import Tree
     from solver_nas.torch.watching import Number
+
+
+class Options(NamedTuple):
+    """What is asked of a module.
+
+    Args:
+        free: whether what it returns may change.
+        in_place: whether its code is to go on running, so that what is written down there cannot change.
+        whole_heads: whether heads of attention go or stay as a whole.
+    """
+
+    free: bool
+    in_place: bool
+    whole_heads: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +98,7 @@ class Structure:
         fixed: placeholder -> tensor that is written down in the code.
         returned: which of the results of the operations are the module's, flat, in order.
         outputs: output vertex -> which of these it is.
+        options: what was asked of it.
         specs: how what is given and what is returned are nested.
     """
 
@@ -101,6 +116,7 @@ class Structure:
     fixed: Mapping[str, Any]
     returned: tuple[int, ...]
     outputs: Mapping[str, int]
+    options: Options
     specs: tuple[Any, Any]
 
     def given(
@@ -119,16 +135,15 @@ class Structure:
         return found
 
 
-def understand(capture: Capture, module: torch.nn.Module, *, free: bool, in_place: bool) -> Structure:
+def understand(capture: Capture, module: torch.nn.Module, options: Options) -> Structure:
     """Read a module's structure.
 
     Args:
         capture: what it computes.
         module: itself.
-        free: whether what it returns may change.
-        in_place: whether its code is to go on running, so that what is written down there cannot change.
+        options: what is asked of it.
     """
-    return _Builder(capture, module, free=free, in_place=in_place).build()
+    return _Builder(capture, module, options).build()
 
 
 _LARGEST_VALUE = 2**16  # elements of a tensor of positions that is looked at
@@ -156,8 +171,8 @@ def operator_of(node: Node) -> str:
 
 
 class _Builder:
-    def __init__(self, capture: Capture, module: torch.nn.Module, *, free: bool, in_place: bool) -> None:
-        self._capture, self._module, self._free, self._in_place = capture, module, free, in_place
+    def __init__(self, capture: Capture, module: torch.nn.Module, options: Options) -> None:
+        self._capture, self._module, self._options, self._in_place = capture, module, options, options.in_place
         self._nodes = flat(capture.program)
         self._table = operators()
         signature = capture.program.graph_signature
@@ -218,6 +233,7 @@ class _Builder:
             {node: program.constants[name] for node, name in self._constant_inputs.items()},
             self._returned,
             outputs,
+            self._options,
             (program.call_spec.in_spec, program.call_spec.out_spec),
         )
 
@@ -368,6 +384,7 @@ class _Builder:
             "code": code_of(node),
             "module": _path(node),
             "rewritten": _in_buffers(arguments),
+            "whole heads": self._options.whole_heads,
             "buffers": frozenset(role for role, one in parameters.items() if one.key in self._buffers),
         }
         attributes.update(extra)
@@ -516,7 +533,7 @@ class _Builder:
             parameters: dict[str, Parameter] = {}
             slot = self._slot("value", node, edges, parameters, owns=False)
             attributes = {**_PLAIN, "operator": "output", "shape": _shape(node), "arguments": {"value": slot}}
-            attributes["free"] = self._free
+            attributes["free"] = self._options.free
             attributes["left"] = () if found else self._left()
             found[self._add(None, f"{PREFIX}output", tuple(edges), attributes, parameters, "output")] = number
         return found

@@ -12,7 +12,7 @@ from solver_nas.torch.capture import capture
 from solver_nas.torch.fills import fills_of
 from solver_nas.torch.model import TorchModel, Traced
 from solver_nas.torch.rehearsal import Inputs
-from solver_nas.torch.structure import understand
+from solver_nas.torch.structure import Options, understand
 from solver_nas.torch.tensors import Arrays
 from solver_nas.torch.unwrapping import outside, unwrapped
 
@@ -29,6 +29,7 @@ def trace(
     *,
     opaque: Sequence[str] = (),
     in_place: bool = True,
+    whole_heads: bool = True,
     free_outputs: bool = False,
     history: int = 0,
 ) -> TorchModel:
@@ -46,6 +47,7 @@ def trace(
         in_place: whether the module's own code is to go on running. Sizes that are written down in its code stay as
             they are then. If not, the module is left alone, and changes lead to modules of their own (`standalone`,
             `export`).
+        whole_heads: whether heads of attention go or stay as a whole; otherwise, sizes inside of heads may change.
         free_outputs: whether what the module returns may change its size; by default it stays as it is.
         history: how many changes `undo` can take back; each keeps a copy of all parameters.
 
@@ -68,7 +70,8 @@ def trace(
     given = args if isinstance(args, tuple) else tuple(args) if isinstance(args, list) else (args,)
     inputs = Inputs(given, dict(kwargs or {}))
     captured = capture(module, *inputs, opaque, everything=in_place)
-    structure = understand(captured, module, free=free_outputs, in_place=in_place)
+    options = Options(free_outputs, in_place, whole_heads)
+    structure = understand(captured, module, options)
     tensors = {key: tensor.detach() for key, tensor in unique(module, structure.keys).items()}
     traced = Traced(structure, {}, {}, {})
     fills = fills_of(structure.graph)

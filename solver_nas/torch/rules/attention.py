@@ -24,7 +24,7 @@ _HEADS = -3  # the axis of heads
     "is given; values have their own",
 )
 def _attention(op: Op) -> Tensor:
-    q, k, v = (op.tensor(name) for name in ("query", "key", "value"))
+    q, k, v = (op.heads(op.tensor(name)) for name in ("query", "key", "value"))
     if op.argument("scale") is None:
         q = whole(op.scope, q, [-1], "scores are divided by the root of this size, unless a scale is given")
     if op.flag("enable_gqa"):

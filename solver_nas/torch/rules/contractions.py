@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from solver_nas.labels import Tensor
 from solver_nas.rules.contract import einsum, elementwise
 from solver_nas.rules.products import explicit, matmul
 from solver_nas.torch.operator import operator
 
 if TYPE_CHECKING:
-    from solver_nas.labels import Tensor
     from solver_nas.torch.op import Op
 
 _WHY = "matrix product: inner sizes are equal"
@@ -34,9 +34,14 @@ def _linear(op: Op) -> Tensor:
 )
 def _matmul(op: Op) -> Tensor:
     left, right = (op.operand(name) for name in op.given[:2])
+    if isinstance(left, Tensor) and isinstance(right, Tensor) and min(len(left.shape), len(right.shape)) > _BATCHED:
+        left, right = op.heads(left), op.heads(right)
     if op.operator == "inner":
         return einsum(op.scope, "...k,nk->...n", left, right, why=_WHY)
     return matmul(op.scope, left, right)
+
+
+_BATCHED = 2  # axes of what is no stack of matrices
 
 
 @operator("addmm", "addbmm", "baddbmm", "addmv", weights=True, note="as a product, with something added")
@@ -69,4 +74,6 @@ def _einsum(op: Op) -> Tensor:
     if spec is None:
         raise op.unsupported(f"a letter stands twice in one term of {equation!r}")
     operands = [op.operand("tensors", place) for place in range(op.count("tensors"))]
+    if all(isinstance(operand, Tensor) for operand in operands) and len(operands) > 1:
+        operands = [op.heads(operand) for operand in operands if isinstance(operand, Tensor)]
     return einsum(op.scope, spec, *operands, why=f"equal letters in {spec!r}")
