@@ -325,16 +325,13 @@ class TorchModel(Editable):
         """
         raise GraphError(_STRUCTURE.format(what=f"entering {vertex.name!r} ({kind})"))
 
-    def take_over(self, fork: Model) -> None:
-        """Enter the state of a fork, if it has the same structure.
+    def fork(self) -> Self:
+        """Only edits of the structure try themselves out on forks.
 
         Raises:
-            GraphError: operations or edges have come or gone.
+            GraphError: always.
         """
-        assert isinstance(fork, TorchModel), "forks are of the same class"
-        if fork.graph is not self.graph and _wiring(fork.graph) != _wiring(self.graph):
-            raise GraphError(_STRUCTURE.format(what="this edit"))
-        super().take_over(fork)
+        raise GraphError(_STRUCTURE.format(what="this edit"))
 
     # -- running, and ways back ----------------------------------------------------------------------------
 
@@ -383,7 +380,3 @@ _STRUCTURE = (
     "{what} would change the structure of the module, which is its code: edit the code, or export the model to ONNX "
     "and edit it with solver_nas.onnx"
 )
-
-
-def _wiring(graph: Graph) -> list[object]:
-    return [(vertex.name, vertex.kind, vertex.inputs) for vertex in graph.vertices]
