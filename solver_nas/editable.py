@@ -225,4 +225,5 @@ class Editable(Model):
             only: observers that are not in it go.
         """
         kept = {} if only else self.observers
-        self._state = self._state._replace(arrays={**self.arrays, **frozen(arrays)}, observers={**kept, **observers})
+        new = {**self.arrays, **frozen(arrays)} if arrays else self._state.arrays
+        self._state = self._state._replace(arrays=new, observers={**kept, **observers})

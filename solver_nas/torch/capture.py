@@ -96,7 +96,7 @@ def _captured(
     seal(shadow, args, kwargs, opaque)
     record = Record()
     mark(shadow, record.claims)
-    forward = shadow.forward
+    forward, now = shadow.forward, dict[Attribute, int]()
 
     @wraps(forward)
     def watched(*args: Any, **kwargs: Any) -> Any:
@@ -107,7 +107,10 @@ def _captured(
             if isinstance(tensor, torch.Tensor):
                 watch.know(tensor, f"input {place}")
         with watch:
-            return forward(*args, **kwargs)
+            found = forward(*args, **kwargs)
+        # Looked at now, since the exporter sets attributes back.
+        now.update(whole_numbers(shadow, plain=False))
+        return found
 
     shadow.forward = watched
     fast = torch.backends.mha.get_fastpath_enabled()
@@ -126,11 +129,11 @@ def _captured(
         raise _explained(error, module, args, kwargs) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(value=fast)
-    _check_sizes(module, shadow, record)
+    _check_sizes(whole_numbers(module), now, record)
     return Capture(program, record, training)
 
 
-def _check_sizes(module: torch.nn.Module, shadow: torch.nn.Module, record: Record) -> None:
+def _check_sizes(before: Mapping[Attribute, int], now: Mapping[Attribute, int], record: Record) -> None:
     """Code that computes sizes and then changes what it has computed them from cannot be followed.
 
     Raises:
@@ -138,7 +141,6 @@ def _check_sizes(module: torch.nn.Module, shadow: torch.nn.Module, record: Recor
     """
     numbers = (number for numbers in record.calls.values() for number in numbers if number.tree is not None)
     read = {source for number in numbers for source in sources(number.tree or 0) if isinstance(source, Attribute)}
-    before, now = whole_numbers(module), whole_numbers(shadow, plain=False)
     for attribute in sorted(read, key=str):
         if before.get(attribute) != now.get(attribute):
             raise CaptureError(

@@ -169,6 +169,14 @@ class TorchModel(Editable):
         self.graph.vertex(name)
         return TorchHandle(self, name)
 
+    def __getitem__(self, name: str) -> TorchHandle:
+        """The vertex of that name.
+
+        Raises:
+            GraphError: there is none.
+        """
+        return self.handle(name)
+
     # -- utility -----------------------------------------------------------------------------------------
 
     def record(self, *, every: int = 1, smoothing: float | None = None) -> Recording:

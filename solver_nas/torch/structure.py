@@ -309,23 +309,26 @@ class _Builder:
                 inside[_call(node)].append(node)
         for path, nodes in inside.items():
             plain = path.partition("@")[0]
-            main = self._main(plain, [node for node in nodes if node.target is not python.getitem])
-            for node in nodes:
-                if node.target is not python.getitem:
-                    own = operator_of(node).rpartition("::")[2]
-                    self._names[node.name] = plain if node is main else f"{plain}.{own}".lstrip(".")
+            operations = [node for node in nodes if node.target is not python.getitem]
+            main = self._main(plain, operations)
+            for node in operations:
+                own = operator_of(node).rpartition("::")[2]
+                self._names[node.name] = plain if node in main else f"{plain}.{own}".lstrip(".")
 
-    def _main(self, path: str, nodes: Sequence[Node]) -> Node | None:
-        """The operation that stands for a module without parts: the one with its parameters, or the last one."""
+    def _main(self, path: str, nodes: Sequence[Node]) -> Sequence[Node]:
+        """The operations that stand for a module without parts: those with its parameters, or the last one.
+
+        There are several if the module is called several times.
+        """
         try:
             module = self._module.get_submodule(path)
         except AttributeError:
-            return None
+            return ()
         if not path or any(True for _ in module.children()):
-            return None
-        owners = [node for node in nodes if any(self._weight_of(one) is not None for one in node.all_input_nodes)]
-        found = owners or list(nodes)
-        return found[-1] if found else None
+            return ()
+        found = [node for node in nodes if any(self._weight_of(one) is not None for one in node.all_input_nodes)]
+        found = found or list(nodes)
+        return found if len({operator_of(node) for node in found}) == 1 else found[-1:]
 
     def _weight_of(self, node: Node) -> View | None:
         return self._views.get(node.name)
