@@ -8,7 +8,6 @@ from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import wraps
 from io import StringIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +15,7 @@ from torch.fx import traceback
 from torch.utils import _pytree as pytree
 
 from solver_nas.errors import CaptureError, RequestError
+from solver_nas.torch.nodes import OWN
 from solver_nas.torch.sealing import seal
 from solver_nas.torch.shadow import mark, shadow_of, whole_numbers
 from solver_nas.torch.sizes import Attribute, sources
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch.export import ExportedProgram
-    from torch.fx import Node
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,24 +172,9 @@ def _first(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-_OWN = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
-
-
 def _place(error: BaseException) -> str:
     """The line of the user's code at which something went wrong."""
-    frames = [frame for frame in tracebacks.extract_tb(error.__traceback__) if not frame.filename.startswith(_OWN)]
+    frames = [frame for frame in tracebacks.extract_tb(error.__traceback__) if not frame.filename.startswith(OWN)]
     if not frames:
         return ""
     return f"{frames[-1].filename}:{frames[-1].lineno}: "
-
-
-def code_of(node: Node) -> str:
-    """The line of the user's code that a node comes from; empty if nobody knows."""
-    found = ""
-    lines = iter(str(node.meta.get("stack_trace", "")).splitlines())
-    for line in lines:
-        file, _, rest = line.strip().removeprefix('File "').partition('", line ')
-        if rest and not file.startswith(_OWN):
-            number = rest.partition(",")[0]
-            found = f"{Path(file).name}:{number}: {next(lines, '').strip()}"
-    return found

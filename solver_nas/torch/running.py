@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from solver_nas.errors import VerificationError
 from solver_nas.graph import Port
+from solver_nas.torch.nodes import operator_of
 from solver_nas.torch.operator import PREFIX, operators
-from solver_nas.torch.structure import operator_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

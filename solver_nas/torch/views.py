@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 
+from solver_nas.torch.nodes import shape_of, tensor_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -48,7 +50,7 @@ def views(graph: Graph, weights: Mapping[str, str], *, in_place: bool) -> dict[s
             if before is not None and len(node.all_input_nodes) == 1:
                 moved = _moved(node, in_place=in_place)
                 if moved is not None:
-                    rank = len(_shape(node.args[0]))
+                    rank = len(shape_of(node.args[0]))
                     old = tuple(range(rank)) if before.order is None else before.order
                     order = tuple(None if axis is None else old[axis] for axis in moved)
                     found[node.name] = View(before.key, None if order == tuple(range(rank)) == old else order)
@@ -58,7 +60,7 @@ def views(graph: Graph, weights: Mapping[str, str], *, in_place: bool) -> dict[s
 def _moved(node: Node, *, in_place: bool) -> tuple[int | None, ...] | None:
     """For every axis after a view, which axis it was, `None` for a new one of size 1; `None` for no mere view."""
     name = getattr(getattr(node.target, "overloadpacket", None), "__name__", "")
-    before, after = _shape(cast("Node", node.args[0])), _shape(node)
+    before, after = shape_of(cast("Node", node.args[0])), shape_of(node)
     rank = len(before)
     if name in _SAME and before == after and _floating(node):
         return tuple(range(rank))
@@ -98,10 +100,5 @@ def _flat(value: object) -> list[object]:
 
 
 def _floating(node: Node) -> bool:
-    found = node.meta.get("val")
-    return isinstance(found, torch.Tensor) and found.dtype.is_floating_point
-
-
-def _shape(node: Node) -> tuple[int, ...]:
-    found = node.meta.get("val")
-    return tuple(int(size) for size in found.shape) if isinstance(found, torch.Tensor) else ()
+    found = tensor_of(node)
+    return found is not None and found.dtype.is_floating_point
