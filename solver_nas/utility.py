@@ -73,8 +73,10 @@ def descending(value: object, vertex: str) -> FloatArray:
 def checked(value: object, size: int, vertex: str) -> FloatArray | None:
     """A utility as a vector; `None` if it is zero throughout."""
     try:
+        # Numbers of another library that remember how they were computed.
+        plain = value.detach().cpu() if hasattr(value, "detach") else value
         # A copy: callers may well fill one buffer for all vertices.
-        found: NDArray[Any] = np.array(value)
+        found: NDArray[Any] = np.array(plain)
         if found.dtype.kind == "c":
             raise TypeError("complex")
         vector = found.astype(np.float64)

@@ -112,6 +112,13 @@ def kept(shape: tuple[int, ...], picks: Sequence[Pick]) -> NDArray[np.bool_]:
         shape: of the array.
         picks: those of `take`.
     """
+    if not any(pick.outer for pick in picks):
+        found = np.ones(shape, bool)
+        for pick in picks:
+            line = np.zeros(shape[pick.axis], bool)
+            line[pick.index[pick.index >= 0]] = True
+            found &= line.reshape([-1 if axis == pick.axis else 1 for axis in range(len(shape))])
+        return found
     found = np.zeros(shape, bool)
     grid = _grid(found, picks)
     there = np.logical_and.reduce(np.broadcast_arrays(*(index >= 0 for index in grid)))

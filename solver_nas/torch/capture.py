@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback as tracebacks
 import warnings
 from contextlib import redirect_stderr
@@ -112,10 +113,11 @@ def _captured(
         return found
 
     shadow.forward = watched
-    fast = torch.backends.mha.get_fastpath_enabled()
+    fast, level = torch.backends.mha.get_fastpath_enabled(), logging.root.manager.disable
     try:
         torch.backends.mha.set_fastpath_enabled(value=False)
-        # Failures are told by the error, and not by pages of graphs.
+        # Failures are told by the error, and not by pages of graphs and log messages.
+        logging.disable(logging.WARNING)
         with (
             redirect_stderr(StringIO()),
             warnings.catch_warnings(),
@@ -127,6 +129,7 @@ def _captured(
     except Exception as error:
         raise _explained(error, module, args, kwargs) from error
     finally:
+        logging.disable(level)
         torch.backends.mha.set_fastpath_enabled(value=fast)
     _check_sizes(whole_numbers(module), now, record)
     return Capture(program, record, training)

@@ -8,9 +8,14 @@ from solver_nas.torch.operator import PREFIX, operators
 
 if TYPE_CHECKING:
     from solver_nas.graph import Graph
+    from solver_nas.labels import Labels
 
 
-def fills_of(graph: Graph) -> dict[str, float]:
+#: Factors, and what is divided by: what they meet is to stay as it is.
+_FACTORS = frozenset({"mul", "multiply", "div", "divide", "true_divide"})
+
+
+def fills_of(graph: Graph, labels: Labels) -> dict[str, float]:
     """What new entries of parameters start with that are no weights of neurons, by key."""
     found: dict[str, float] = {}
     known = operators()
@@ -18,7 +23,8 @@ def fills_of(graph: Graph) -> dict[str, float]:
         operator = known.get(vertex.kind.removeprefix(PREFIX))
         for role, parameter in vertex.parameters.items():
             value = None if operator is None else operator.fills.get(role)
-            if value is None and operator is not None and operator.name == "div" and role == "other":
+            follows = all(use.role == "follow" for use in labels.parameters[parameter.key].uses)
+            if value is None and operator is not None and operator.name in _FACTORS and follows:
                 value = 1.0
             if value is not None:
                 found.setdefault(parameter.key, value)

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 class TorchHandle(Handle):
     """A handle that also knows the module and the parameters behind a vertex, for utilities of the user's own.
 
-    >>> # delta_nout(model["conv1"], -8, utility=lambda v: v.weight.abs().sum((1, 2, 3)).numpy())
+    Utilities are asked of all vertices that carry the neurons, also of those without weights.
+
+    >>> # def utility(v): return 0 if v.weight is None else v.weight.abs().sum((1, 2, 3))
+    >>> # delta_nout(model["conv1"], -8, utility=utility)
     """
 
     @property
@@ -35,13 +38,15 @@ class TorchHandle(Handle):
 
     @property
     def weight(self) -> torch.Tensor | None:
-        """The weight of the vertex as it is now, without gradient; `None` if it has no parameters.
+        """The weight of the vertex as it is now, without gradient; `None` if it has none.
 
-        That is the parameter in the role `weight`, or the largest one.
+        That is the parameter in the role `weight`, or the largest one; or the weight that is computed from parameters,
+        as with parametrizations.
         """
+        computed = self._model_of_torch.computed_weight(self.name)
         roles = self.vertex.parameters
-        if not roles:
-            return None
+        if computed is not None or not roles:
+            return computed
         tensors = self._model_of_torch.tensors
         owned = {role: tensors[parameter.key] for role, parameter in roles.items()}
         return owned["weight"] if "weight" in owned else max(owned.values(), key=lambda tensor: tensor.numel())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import ChainMap
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -11,11 +12,11 @@ import torch
 
 from solver_nas.costs import parameters
 from solver_nas.editable import Editable
-from solver_nas.errors import GraphError, VerificationError
+from solver_nas.errors import GraphError, RequestError, VerificationError
 from solver_nas.magnitude import magnitude
 from solver_nas.state import State
 from solver_nas.torch import verify
-from solver_nas.torch.binding import Contents
+from solver_nas.torch.binding import Binding, Contents
 from solver_nas.torch.capture import capture
 from solver_nas.torch.handles import TorchHandle
 from solver_nas.torch.numbers import numbers
@@ -25,6 +26,7 @@ from solver_nas.torch.rehearsal import Inputs, prepared, rehearse, selected
 from solver_nas.torch.standalone import built, rewritten
 from solver_nas.torch.structure import Options, understand
 from solver_nas.torch.tensors import Arrays, to_tensor
+from solver_nas.torch.weighing import norms, value_of, weight_node
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, MutableMapping
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from solver_nas.labels import Labels
     from solver_nas.plan import Blueprint
     from solver_nas.rules import Memory
-    from solver_nas.torch.binding import Binding, Grads, Memories
+    from solver_nas.torch.binding import Grads, Memories
     from solver_nas.torch.sizes import Attribute
     from solver_nas.torch.structure import Structure
 
@@ -85,12 +87,36 @@ class TorchModel(Editable):
         self._outside: Mapping[str, str] = {}
         self._approved: Approved | None = None
 
+    def learn_labels(self, labels: Labels) -> None:
+        """Only for `trace`: labels that were found on the way."""
+        self._labels = labels
+
     def beware(self, outside: Mapping[str, str]) -> None:
         """Only for `trace`: parameters that other modules hold as well, and what these are."""
         self._outside = outside
 
     def _empty(self) -> Self:
         return type(self)(self._state, self._inputs, None, 0)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        """A model of a copy of the module; what happens to one does not reach the other."""
+        binding = self._binding
+        if binding is None:
+            twin = type(self)(self._state.apart(), self._inputs, None, self.history)
+        else:
+            module = copy.deepcopy(binding.module, memo)
+            other = Binding(module, binding.keys, binding.original)
+            state = self._snapshot()._replace(past=())
+            extra = self._traced._replace(grads={}, memories={})
+            twin = type(self)(
+                state._replace(arrays=Arrays(other.tensors), extra=extra), self._inputs, other, self.history
+            )
+        memo[id(self)] = twin
+        return twin
+
+    def __copy__(self) -> Self:
+        """The same: a model of a copy of the module."""
+        return copy.deepcopy(self)
 
     # -- what it is made of ------------------------------------------------------------------------
 
@@ -199,7 +225,18 @@ class TorchModel(Editable):
 
     def default_utility(self, handle: Handle) -> NDArray[np.float64] | float:
         """What was recorded, if something was; otherwise the norm of each neuron's weights."""
-        return recorded(handle) if self.observers else magnitude(handle)
+        if self.observers:
+            return recorded(handle)
+        weight = self.computed_weight(handle.name)
+        return magnitude(handle) if weight is None else norms(handle, weight, self.tensors)
+
+    def computed_weight(self, name: str) -> torch.Tensor | None:
+        """The weight of a layer where it is computed from parameters, as with parametrizations; otherwise `None`."""
+        node = weight_node(self.structure, self.graph.vertex(name))
+        if node is None:
+            return None
+        nodes = rewritten(self.structure.nodes, self.structure.made, numbers(self.labels))
+        return value_of(nodes, node, self.structure.given(self.tensors, *self._inputs))
 
     # -- changing ------------------------------------------------------------------------------------------
 
@@ -307,11 +344,16 @@ class TorchModel(Editable):
 
         Raises:
             GraphError: changes are not written into a module.
-            RequestError: this is no optimizer of PyTorch.
+            RequestError: this is no optimizer of PyTorch, or none of this module.
         """
         found = inner(optimizer)
         assert self.module is not None, "an error is raised otherwise"
         assert self._binding is not None, "modules are bound"
+        mine = {id(tensor) for tensor in self._binding.owners.values()}
+        if not any(id(parameter) in mine for group in found.param_groups for parameter in group["params"]):
+            raise RequestError(
+                "the optimizer has none of the module's parameters; was it made for a copy, or before one was made?"
+            )
         if all(found is not one for one in self._binding.optimizers):
             self._binding.optimizers.append(found)
 

@@ -48,7 +48,8 @@ def _main(path: str, nodes: Sequence[Node], module: torch.nn.Module, views: Mapp
         part = module.get_submodule(path)
     except AttributeError:
         return ()
-    if not path or any(True for _ in part.children()):
+    # What computes weights is no part that computes neurons.
+    if not path or any(name != "parametrizations" for name, _ in part.named_children()):
         return ()
     owners = [node for node in nodes if any(one.name in views for one in node.all_input_nodes)]
     found = owners or list(nodes)

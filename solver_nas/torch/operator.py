@@ -75,6 +75,7 @@ class Operator:
         together: along which axes of its first tensor neurons are taken together, given the vertex and the rank.
         fills: what new entries of parameters start with, by argument; weights have none.
         weights: whether parameters among its arguments are its own; otherwise, they are vertices before it.
+        contracts: whether it does away with axes of its arguments.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Operator:
     together: Callable[[Vertex, int], Sequence[int]] | None
     fills: Mapping[str, float]
     weights: bool
+    contracts: bool
 
 
 _OPERATORS: dict[str, Operator] = {}
@@ -103,6 +105,7 @@ def operator(
     buffers: Sequence[str] = (),
     fills: Mapping[str, float] | None = None,
     weights: bool = False,
+    contracts: bool = False,
     takes: Takes = Takes.FIXED,
 ) -> Callable[[Flow], Flow]:
     """Register how neurons pass through operators.
@@ -122,6 +125,8 @@ def operator(
         fills: what new entries of parameters start with, by argument, such as 1 for scales.
         weights: whether parameters among the arguments are the vertex's own (`op.operand`, `op.weight`); otherwise,
             they are vertices of their own before it, and come as tensors.
+        contracts: whether it multiplies and adds over axes that its result has no longer. Where all of its arguments
+            are parameters, these are vertices then, so that the neurons in between can be seen.
         takes: whether edges to it can be added and removed.
 
     Raises:
@@ -132,7 +137,7 @@ def operator(
         for name in names:
             exact = together is None
             rule(PREFIX + name, rewrite=_rewriting(rewrite), exact=exact, buffers=buffers, takes=takes)(_guarded(flow))
-            _OPERATORS[name] = Operator(name, note, exact, prepare, together, dict(fills or {}), weights)
+            _OPERATORS[name] = Operator(name, note, exact, prepare, together, dict(fills or {}), weights, contracts)
         return flow
 
     return register

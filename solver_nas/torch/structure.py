@@ -239,7 +239,8 @@ class _Builder:
         known = self._table.get(name)
         edges: dict[str, int] = {}
         parameters: dict[str, Parameter] = {}
-        owns = known is None or known.weights
+        between = known is not None and known.contracts and all(one.name in self._views for one in node.all_input_nodes)
+        owns = known is None or (known.weights and not between)
         arguments = {
             key: self._argument(key, value, edges, parameters, owns=owns) for key, value in arguments_of(node).items()
         }

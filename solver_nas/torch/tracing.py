@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from solver_nas.rules import label
 from solver_nas.state import State
 from solver_nas.torch.binding import bound, unique
 from solver_nas.torch.capture import capture
@@ -74,9 +75,11 @@ def trace(
     structure = understand(captured, module, options)
     tensors = {key: tensor.detach() for key, tensor in unique(module, structure.keys).items()}
     traced = Traced(structure, {}, {}, {})
-    fills = fills_of(structure.graph)
+    labels = label(structure.graph)
+    fills = fills_of(structure.graph, labels)
     state = State(structure.graph, Arrays(tensors), {}, fills, None, np.random.default_rng(0), traced)
     model = TorchModel(state, inputs, bound(module, structure) if in_place else None, history)
+    model.learn_labels(labels)
     if in_place:
         model.beware(outside(module, unique(module, structure.keys)))
     return model

@@ -25,6 +25,7 @@ import multiprocessing
 import resource
 import time
 import warnings
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -345,7 +346,7 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     torch.set_num_threads(1)
     make_ready()
-    print(f"torch {torch.__version__}, Torch-Pruning {tp.__version__}, one thread, seed 0")
+    print(f"torch {torch.__version__}, Torch-Pruning {version('torch-pruning')}, one thread, seed 0")
     (speed if given.what == "speed" else kept)(given.names)
 
 

@@ -37,7 +37,8 @@ def _timm(name: str, **options: Any) -> Callable[[], nn.Module]:
         make_ready()
         import timm
 
-        return timm.create_model(name, pretrained=False, **options)
+        made: nn.Module = timm.create_model(name, pretrained=False, **options)
+        return made
 
     return make
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -202,11 +203,55 @@ def test_what_is_tied_stays_tied() -> None:
     assert (net.embedding.embedding_dim, net.head.in_features) == (5, 5)
 
 
+def test_factors_of_new_neurons_start_with_one_and_can_learn() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(4, 8), nn.Linear(8, 2)
+            self.factor, self.shift = nn.Parameter(torch.rand(8) + 1), nn.Parameter(torch.rand(8))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.two(torch.tanh(self.one(x)) * self.factor + self.shift)
+            return found
+
+    net, x = Scaled(), torch.randn(5, 4)
+    model = trace(net, x)
+    before = net(x)
+    delta_nout(model["one"], 3)
+    assert torch.allclose(net(x), before, atol=1e-6)
+    assert torch.equal(net.factor[8:].detach(), torch.ones(3))
+    assert torch.equal(net.shift[8:].detach(), torch.zeros(3))
+    trained(net, torch.optim.SGD(net.parameters(), 0.1), x)
+    assert net.two.weight[:, 8:].abs().min() > 0
+
+
+def test_copies_are_models_of_copies() -> None:
+    net, x = convnet(), images()
+    model = trace(net, x)
+    twin = copy.copy(model)
+    delta_nout(twin["conv1"], -3)
+    assert twin.module is not net
+    assert net.conv1.out_channels == 8
+    assert twin.module.get_submodule("conv1").out_channels == 5
+    delta_nout(model["conv1"], -1)
+    assert net.conv1.out_channels == 7
+    assert copy.deepcopy(twin)["conv1"].nout == 5
+
+
+def test_an_optimizer_of_another_module_is_refused() -> None:
+    model = trace(mlp(), torch.ones(1, 4))
+    with pytest.raises(RequestError, match="the optimizer has none of the module's parameters"):
+        plan_change(model["0"], -2).apply(optimizer=torch.optim.Adam(mlp().parameters()))
+
+
 def test_parametrizations_are_changed_behind_the_scenes() -> None:
     net = nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 8)), nn.ReLU(), nn.Linear(8, 2))
     model = trace(net, torch.ones(1, 4))
-    (name,) = (handle.name for handle in model if handle.nout == 8 and handle.kind == "torch.linear")
-    delta_nout(model[name], -3)
+    layer: Any = net[0]
+    norms = layer.weight.detach().norm(dim=1) + layer.bias.detach().abs()
+    plan = plan_change(model["0"], -3)
+    assert set(plan.indices["0"].tolist()) == set(norms.topk(5).indices.tolist())
+    plan.apply()
     assert net[0].weight.shape == (5, 4)
     assert net[0].out_features == 5
     assert net(torch.ones(3, 4)).shape == (3, 2)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _WHY = "matrix product: inner sizes are equal"
 
 
-@operator("linear", weights=True, note="the inner axes are tied; the weight makes new neurons")
+@operator("linear", weights=True, contracts=True, note="the inner axes are tied; the weight makes new neurons")
 def _linear(op: Op) -> Tensor:
     y = einsum(op.scope, "...i,oi->...o", op.operand("input"), op.operand("weight"), why=_WHY)
     return elementwise(op.scope, y, op.operand("bias"), why="bias") if op.has("bias") else y
@@ -30,6 +30,7 @@ def _linear(op: Op) -> Tensor:
     "vdot",
     "inner",
     weights=True,
+    contracts=True,
     note="the inner axes are tied; a parameter makes new neurons",
 )
 def _matmul(op: Op) -> Tensor:
@@ -44,7 +45,9 @@ def _matmul(op: Op) -> Tensor:
 _BATCHED = 2  # axes of what is no stack of matrices
 
 
-@operator("addmm", "addbmm", "baddbmm", "addmv", weights=True, note="as a product, with something added")
+@operator(
+    "addmm", "addbmm", "baddbmm", "addmv", weights=True, contracts=True, note="as a product, with something added"
+)
 def _added(op: Op) -> Tensor:
     start, left, right = (op.operand(name) for name in op.given[:3])
     if op.operator == "addbmm":
@@ -54,20 +57,25 @@ def _added(op: Op) -> Tensor:
     return elementwise(op.scope, y, start, why="bias")
 
 
-@operator("outer", weights=True, note="the neurons of both")
+@operator("outer", weights=True, contracts=True, note="the neurons of both")
 def _outer(op: Op) -> Tensor:
     left, right = (op.operand(name) for name in op.given[:2])
     return einsum(op.scope, "m,n->mn", left, right, repeats=None)
 
 
-@operator("bilinear", weights=True, note="the inner axes are tied; the weight makes new neurons")
+@operator("bilinear", weights=True, contracts=True, note="the inner axes are tied; the weight makes new neurons")
 def _bilinear(op: Op) -> Tensor:
     spec = "...i,...j,oij->...o"
     y = einsum(op.scope, spec, op.operand("input1"), op.operand("input2"), op.operand("weight"), why=_WHY)
     return elementwise(op.scope, y, op.operand("bias"), why="bias") if op.has("bias") else y
 
 
-@operator("einsum", weights=True, note="equal letters are tied; letters that only parameters have make new neurons")
+@operator(
+    "einsum",
+    weights=True,
+    contracts=True,
+    note="equal letters are tied; letters that only parameters have make new neurons",
+)
 def _einsum(op: Op) -> Tensor:
     equation = str(op.argument("equation"))
     spec = explicit(equation)

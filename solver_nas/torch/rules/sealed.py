@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from solver_nas.torch.operator import operator
+from solver_nas.torch.sealing import SEALED
 
 if TYPE_CHECKING:
     from solver_nas.labels import Tensor
@@ -73,6 +74,11 @@ REASONS = {
     "real": "numbers become pairs",
     "as_strided": "it reads memory, whatever stands there",
 }
+
+
+@operator(SEALED, note="pinned: a submodule that is not looked into")
+def _opaque(op: Op) -> Tensor:
+    raise op.unsupported(f"submodule {op.extra('module')!r} is opaque")
 
 
 @operator(*REASONS, note="pinned: no neurons can be followed through it")
