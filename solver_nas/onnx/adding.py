@@ -13,9 +13,10 @@ from solver_nas.graph import Parameter, Port, Vertex
 from solver_nas.onnx.facts import Fact, Facts, Seen, Source
 from solver_nas.onnx.flatten import Step
 from solver_nas.onnx.inference import opset_of, schema_of
-from solver_nas.onnx.op import Slot, UnsupportedError, Value
+from solver_nas.onnx.op import Slot, Value
 from solver_nas.onnx.operator import OPAQUE, PREFIX, Reading, operators
 from solver_nas.onnx.structure import role_of
+from solver_nas.rules.guarding import UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
-from solver_nas.errors import RuleError
 from solver_nas.labels import Tensor
 from solver_nas.rules.contract import einsum
+from solver_nas.rules.guarding import UnsupportedError, shaped
 from solver_nas.rules.scope import Weight
 
 if TYPE_CHECKING:
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 
     from solver_nas.labels import Shape
     from solver_nas.rules import Scope
-
-
-class UnsupportedError(RuleError):
-    """An operator is used in a way that its rule does not cover: what it touches is pinned, and this is why."""
 
 
 class Value(NamedTuple):
@@ -222,13 +218,7 @@ class Op:
 
     def out(self, tensor: Tensor) -> Tensor:
         """The output, with the shape that is known for it."""
-        if len(tensor.shape) != len(self.shape):
-            raise self.scope.fail(f"its output has the shape {self.shape}, the rule says {tensor.shape}")
-        # Sizes along which neurons stand are theirs; they come first where the structure is being changed.
-        sizes = {
-            axis: size for block in tensor.blocks for axis, size in zip(block.axes, block.neurons.shape, strict=True)
-        }
-        return Tensor(tuple(sizes.get(axis, size) for axis, size in enumerate(self.shape)), tensor.blocks)
+        return shaped(self.scope, tensor, self.shape)
 
 
 def fitting(slots: Sequence[Slot | None], edges: int) -> tuple[Slot | None, ...]:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
-from solver_nas.errors import BrokenRuleError, RuleError, SolverNasError
+from solver_nas.errors import BrokenRuleError, SolverNasError
 from solver_nas.labels import Tensor
-from solver_nas.onnx.op import Op, UnsupportedError, Value
-from solver_nas.rules import Scope, Takes, changed, rule
+from solver_nas.onnx.op import Op, Value
+from solver_nas.rules import Scope, Takes, rule
+from solver_nas.rules.guarding import guarded, pinned, reshaping
 from solver_nas.rules.primitives import same
 
 if TYPE_CHECKING:
@@ -117,20 +118,11 @@ def operator(
 
     def register(flow: Flow) -> Flow:
         for name in names:
-            rule(PREFIX + name, rewrite=_rewriting(rewrite), exact=exact, buffers=buffers, takes=takes)(_guarded(flow))
+            rule(PREFIX + name, rewrite=reshaping(rewrite), exact=exact, buffers=buffers, takes=takes)(_guarded(flow))
             _OPERATORS[name] = Operator(name, note, frozenset(values), exact, prepare, shape)
         return flow
 
     return register
-
-
-def _rewriting(rewrite: Rewriting | None) -> Rewriting:
-    def rewritten(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
-        shape = resized.outputs[0]
-        own = rewrite(vertex, resized) if rewrite is not None else {}
-        return {**changed(vertex, shape=shape), **changed(vertex, **own)}
-
-    return rewritten
 
 
 def _guarded(flow: Flow) -> Callable[[Scope], Tensor]:
@@ -139,16 +131,7 @@ def _guarded(flow: Flow) -> Callable[[Scope], Tensor]:
     @wraps(flow)
     def run(scope: Scope) -> Tensor:
         op = Op(scope)
-        refused = (scope.vertex.name, "refused")
-        try:
-            return _called(flow, op)
-        except UnsupportedError as error:
-            return pinned(scope, str(error))
-        except RuleError as error:
-            # Where nothing has been changed yet, the rule does not know this node; later, the change does not fit.
-            if scope.tape.choose(refused, 1):
-                return pinned(scope, f"{op.operator}: {error}")
-            raise
+        return guarded(scope, op.operator, lambda: _called(flow, op))
 
     return run
 
@@ -166,39 +149,28 @@ def _called(flow: Flow, op: Op) -> Tensor:
         raise BrokenRuleError(f"the rule for operator {op.operator!r} failed at {vertex!r}: {error!r}") from error
 
 
-def pinned(scope: Scope, why: str) -> Tensor:
-    """Keep everything that a vertex touches, for ever."""
-    for tensor in scope.inputs:
-        scope.pin(tensor, why)
-    for role in scope.vertex.parameters:
-        scope.freeze(role, why)
-    if scope.vertex.parameters:
-        scope.tape.report(scope.reason(why))
-    return Tensor(cast("Shape", scope.vertex.attributes["shape"]))
-
-
-@rule(OPAQUE, rewrite=_rewriting(None))
+@rule(OPAQUE, rewrite=reshaping(None))
 def _opaque(scope: Scope) -> Tensor:
     return pinned(scope, scope.attribute("why", str))
 
 
-@rule(COMPUTED, rewrite=_rewriting(None))
+@rule(COMPUTED, rewrite=reshaping(None))
 def _computed(scope: Scope) -> Tensor:
     return Tensor(Op(scope).shape)
 
 
-@rule(CONSTANT, rewrite=_rewriting(None))
+@rule(CONSTANT, rewrite=reshaping(None))
 def _constant(scope: Scope) -> Tensor:
     op = Op(scope)
     return op.out(op.tensor(0))
 
 
-@rule(f"{PREFIX}input", rewrite=_rewriting(None))
+@rule(f"{PREFIX}input", rewrite=reshaping(None))
 def _input(scope: Scope) -> Tensor:
     return Tensor(cast("Shape", scope.vertex.attributes["shape"]))
 
 
-@rule(f"{PREFIX}output", rewrite=_rewriting(None))
+@rule(f"{PREFIX}output", rewrite=reshaping(None))
 def _output(scope: Scope) -> Tensor:
     (x,) = scope.inputs
     if scope.attribute("free", bool):

@@ -20,10 +20,11 @@ from solver_nas.onnx.facts import (
 )
 from solver_nas.onnx.flatten import Program, Step, flatten
 from solver_nas.onnx.inference import Context, opset_of, schema_of
-from solver_nas.onnx.op import Slot, UnsupportedError, Value
+from solver_nas.onnx.op import Slot, Value
 from solver_nas.onnx.operator import COMPUTED, CONSTANT, OPAQUE, PREFIX, Operator, Reading, operators
 from solver_nas.onnx.trials import find_facts, open_sizes
 from solver_nas.onnx.views import REAL, View, Views
+from solver_nas.rules.guarding import UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

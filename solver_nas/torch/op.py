@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
-from solver_nas.errors import RuleError
 from solver_nas.labels import Measure, Tensor
 from solver_nas.rules.contract import einsum
+from solver_nas.rules.guarding import UnsupportedError, shaped
 from solver_nas.rules.primitives import held
 from solver_nas.rules.reshape import split_axis
 from solver_nas.rules.scope import Weight
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 
     from solver_nas.labels import Neurons, Origin, Shape
     from solver_nas.rules import Scope
-
-
-class UnsupportedError(RuleError):
-    """An operation is used in a way that its rule does not cover: what it touches is pinned, and this is why."""
 
 
 class Value(NamedTuple):
@@ -335,9 +331,4 @@ class Op:
 
     def out(self, tensor: Tensor) -> Tensor:
         """The result, with the shape that is known for it."""
-        if len(tensor.shape) != len(self.shape):
-            raise self.scope.fail(f"its result has the shape {self.shape}, the rule says {tensor.shape}")
-        sizes = {
-            axis: size for block in tensor.blocks for axis, size in zip(block.axes, block.neurons.shape, strict=True)
-        }
-        return Tensor(tuple(sizes.get(axis, size) for axis, size in enumerate(self.shape)), tensor.blocks)
+        return shaped(self.scope, tensor, self.shape)

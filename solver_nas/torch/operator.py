@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, cast
 
-from solver_nas.errors import BrokenRuleError, RuleError, SolverNasError
+from solver_nas.errors import BrokenRuleError, SolverNasError
 from solver_nas.labels import Measure, Tensor
-from solver_nas.rules import Scope, Takes, changed, rule
+from solver_nas.rules import Scope, Takes, rule
+from solver_nas.rules.guarding import UnsupportedError, guarded, pinned, reshaping
 from solver_nas.rules.primitives import same
-from solver_nas.torch.op import Op, UnsupportedError
+from solver_nas.torch.op import Op
 
 if TYPE_CHECKING:
     from solver_nas.graph import Vertex
@@ -136,19 +137,11 @@ def operator(
     def register(flow: Flow) -> Flow:
         for name in names:
             exact = together is None
-            rule(PREFIX + name, rewrite=_rewriting(rewrite), exact=exact, buffers=buffers, takes=takes)(_guarded(flow))
+            rule(PREFIX + name, rewrite=reshaping(rewrite), exact=exact, buffers=buffers, takes=takes)(_guarded(flow))
             _OPERATORS[name] = Operator(name, note, exact, prepare, together, dict(fills or {}), weights, contracts)
         return flow
 
     return register
-
-
-def _rewriting(rewrite: Rewriting | None) -> Rewriting:
-    def rewritten(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
-        own = rewrite(vertex, resized) if rewrite is not None else {}
-        return {**changed(vertex, shape=resized.outputs[0]), **changed(vertex, **own)}
-
-    return rewritten
 
 
 def _guarded(flow: Flow) -> Callable[[Scope], Tensor]:
@@ -157,16 +150,7 @@ def _guarded(flow: Flow) -> Callable[[Scope], Tensor]:
     @wraps(flow)
     def run(scope: Scope) -> Tensor:
         op = Op(scope)
-        refused = (scope.vertex.name, "refused")
-        try:
-            found = _called(flow, op)
-        except UnsupportedError as error:
-            found = pinned(scope, str(error))
-        except RuleError as error:
-            # Where nothing has been changed yet, the rule does not know this node; later, the change does not fit.
-            if not scope.tape.choose(refused, 1):
-                raise
-            found = pinned(scope, f"{op.operator}: {error}")
+        found = guarded(scope, op.operator, lambda: _called(flow, op))
         op.settle()
         return found
 
@@ -183,42 +167,31 @@ def _called(flow: Flow, op: Op) -> Tensor:
         raise BrokenRuleError(f"the rule for operator {op.operator!r} failed at {vertex!r}: {error!r}") from error
 
 
-def pinned(scope: Scope, why: str) -> Tensor:
-    """Keep everything that a vertex touches, for ever."""
-    for tensor in scope.inputs:
-        scope.pin(tensor, why)
-    for role in scope.vertex.parameters:
-        scope.freeze(role, why)
-    if scope.vertex.parameters:
-        scope.tape.report(scope.reason(why))
-    return Tensor(cast("Shape", scope.vertex.attributes["shape"]))
-
-
-@rule(OPAQUE, rewrite=_rewriting(None))
+@rule(OPAQUE, rewrite=reshaping(None))
 def _opaque(scope: Scope) -> Tensor:
     Op(scope).settle()
     return pinned(scope, scope.attribute("why", str))
 
 
-@rule(COMPUTED, rewrite=_rewriting(None))
+@rule(COMPUTED, rewrite=reshaping(None))
 def _computed(scope: Scope) -> Tensor:
     for tensor in scope.inputs:
         scope.speak(tensor)
     return Tensor(cast("Shape", scope.vertex.attributes["shape"]))
 
 
-@rule(PARAMETER, rewrite=_rewriting(None))
+@rule(PARAMETER, rewrite=reshaping(None))
 def _parameter(scope: Scope) -> Tensor:
     op = Op(scope)
     return op.out(op.tensor("value"))
 
 
-@rule(f"{PREFIX}input", rewrite=_rewriting(None))
+@rule(f"{PREFIX}input", rewrite=reshaping(None))
 def _input(scope: Scope) -> Tensor:
     return Tensor(cast("Shape", scope.vertex.attributes["shape"]))
 
 
-@rule(f"{PREFIX}output", rewrite=_rewriting(None))
+@rule(f"{PREFIX}output", rewrite=reshaping(None))
 def _output(scope: Scope) -> Tensor:
     op = Op(scope)
     for origin, number in cast("Sequence[tuple[Origin, int]]", scope.vertex.attributes["left"]):

@@ -12,6 +12,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from solver_nas.graph import Graph, Parameter, Port, Vertex
+from solver_nas.rules.guarding import UnsupportedError
 from solver_nas.torch import rules as _rules  # noqa: F401 - registers them
 from solver_nas.torch.constants import constants
 from solver_nas.torch.flatten import flat
@@ -28,7 +29,7 @@ from solver_nas.torch.nodes import (
     tensor_of,
     written,
 )
-from solver_nas.torch.op import Slot, UnsupportedError, Value
+from solver_nas.torch.op import Slot, Value
 from solver_nas.torch.operator import OPAQUE, PARAMETER, PREFIX, Operator, Reading, operators
 from solver_nas.torch.origins import Origins, Owner, free_origins
 from solver_nas.torch.views import View, views

@@ -12,9 +12,9 @@ from onnx import ModelProto
 
 from solver_nas import explain
 from solver_nas.onnx import load, operators
-from solver_nas.onnx.op import UnsupportedError
 from solver_nas.onnx.rules.sealed import REASONS
 from solver_nas.rules import rule_of
+from solver_nas.rules.guarding import UnsupportedError
 from tests.onnx.models import BATCH, BOOL, DELTAS, FLOAT, INT64, TOKENS, Builder, change, held, image, law, tokens
 
 #: Those of this package: documents register one of their own, of another domain.

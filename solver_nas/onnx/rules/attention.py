@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from solver_nas.onnx.op import UnsupportedError
 from solver_nas.onnx.operator import operator, settings
 from solver_nas.rules.attention import attention
 from solver_nas.rules.contract import einsum
+from solver_nas.rules.guarding import UnsupportedError
 from solver_nas.rules.primitives import concat, take, transpose
 from solver_nas.rules.reshape import merge_axes, split_axis
 

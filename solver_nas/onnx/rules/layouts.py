@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from solver_nas.labels import Block, Tensor
-from solver_nas.onnx.op import Op, UnsupportedError
+from solver_nas.onnx.op import Op
 from solver_nas.onnx.operator import operator
+from solver_nas.rules.guarding import UnsupportedError
 from solver_nas.rules.pairing import paired
 from solver_nas.rules.primitives import transpose, whole
 from solver_nas.rules.rearranging import rearranged

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from solver_nas.labels import Tensor
-from solver_nas.onnx.op import Op, UnsupportedError
+from solver_nas.onnx.op import Op
 from solver_nas.onnx.operator import operator, settings, values
 from solver_nas.rules import Takes
+from solver_nas.rules.guarding import UnsupportedError
 from solver_nas.rules.primitives import pad, take, whole
 from solver_nas.rules.segmenting import concatenated, line, part
 

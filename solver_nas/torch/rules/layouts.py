@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from solver_nas.labels import Extent, Measure, Origin, Tensor
+from solver_nas.rules.guarding import UnsupportedError
 from solver_nas.rules.pairing import paired
 from solver_nas.rules.primitives import take, transpose, whole
 from solver_nas.rules.rearranging import rearranged
 from solver_nas.rules.reshape import merge_axes, split_axis
 from solver_nas.rules.stretching import even, expanded, placed, squeezed, tiled
-from solver_nas.torch.op import Op, UnsupportedError
+from solver_nas.torch.op import Op
 from solver_nas.torch.operator import operator
 
 if TYPE_CHECKING:
