@@ -115,7 +115,23 @@ class View(NamedTuple):
     def inner(self, names: Iterable[str]) -> list[str]:
         """Those of these vertices that the network does not return: their sizes are for its reader to say."""
         returned = {port.vertex for port in self.graph.returned}
-        return [name for name in names if name not in returned]
+        # Front ends have a vertex for what is returned; the neurons are those of the layer before it.
+        before = [
+            port
+            for name in returned
+            for port in self.graph.vertex(name).inputs
+            if self.graph.vertex(name).kind.rpartition(".")[2] == "output"
+        ]
+        gone = np.concatenate([np.zeros(0, np.int64), *(self._neurons(port.vertex) for port in before)])
+
+        def inside(name: str) -> bool:
+            labels = self._neurons(name)
+            return name not in returned and not (len(labels) and np.isin(labels, gone).all())
+
+        return [name for name in names if inside(name)]
+
+    def _neurons(self, name: str) -> IntArray:
+        return self.labels.tensors[Port(name)].neurons["label"]
 
     def sources(self) -> list[str]:
         """Vertices whose output neurons are made by an array of theirs, and can change."""

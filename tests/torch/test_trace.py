@@ -12,6 +12,7 @@ from torch import nn
 
 from solver_nas import delta_nout, plan_change
 from solver_nas.errors import CaptureError, ImpossibleError, RequestError
+from solver_nas.limits import minimum
 from solver_nas.torch import trace
 from tests.torch.nets import convnet, everything, images, mlp
 
@@ -247,6 +248,12 @@ def test_an_unknown_operator_pins_what_it_touches_and_is_named() -> None:
     model = trace(net, torch.ones(1, 4))
     assert model.labels.pinned
     assert delta_nout(model["1"], -2)
+
+
+def test_limits_for_all_layers_leave_out_what_is_returned() -> None:
+    net = nn.Sequential(nn.Linear(4, 12), nn.ReLU(), nn.Linear(12, 3))
+    model = trace(net, torch.ones(1, 4))
+    assert plan_change(model["0"], -8, limits=[minimum(4)]).sizes["0"] == (12, 4)
 
 
 def test_importing_the_library_does_not_import_pytorch() -> None:
