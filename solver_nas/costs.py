@@ -35,8 +35,10 @@ def parameters(graph: Graph, labels: Labels, *, buffers: bool = False) -> Iterat
     owners: dict[str, list[str]] = {}
     for vertex in graph.vertices:
         rule = rule_of(vertex.kind)
+        own = vertex.attributes.get("buffers", ())
         for role, parameter in vertex.parameters.items():
-            held = rule is not None and role in rule.buffers
+            # An operation may say it for all vertices, a front end for single ones.
+            held = (rule is not None and role in rule.buffers) or (isinstance(own, frozenset) and role in own)
             if buffers or not held:
                 owners.setdefault(parameter.key, []).append(vertex.name)
     for key, names in owners.items():

@@ -14,6 +14,9 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
 from solver_nas.rules import kinds
+from tests.torch.torchvision_ready import make_ready
+
+make_ready()  # for transformers, which a page imports
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -153,6 +153,8 @@ def _meet(scope: Scope, terms: Sequence[_Term], why: str) -> Meeting:
             for axis, letter in enumerate(term.letters):
                 if letter is not None and term.operand.block_of(axis) is None:
                     meeting.whole(letter)
+                    # Nothing is left to be said about an axis that stays.
+                    meeting.parts = [part for part in meeting.parts if part.letters != (letter,)]
     return meeting
 
 

@@ -156,7 +156,7 @@ class _Equations:
         """Settle one equation; false if it has to wait."""
         origin = measure.origin
         assert origin is not None, "what is written down is pinned"
-        if not origin.known:
+        if not origin.known or not origin.factor or not measure.factor:
             return False
         side = self._side(measure.factor, _plain(measure.over), _plain(measure.under))
         computed = self._origin(origin)

@@ -168,6 +168,13 @@ def _split(
     if level.shape[depth] != prod(sizes):
         raise scope.fail(f"an axis of {level.shape[depth]} neurons cannot be split into {tuple(sizes)}")
     cells = level.reshape(*level.shape[:depth], *sizes)
+    # A leading axis along which nothing differs is an ordinary one, as in (samples * C) -> (samples, C).
+    again = int(depth == 0 and len(sizes) > 1 and sizes[0] > 1 and bool((cells["label"] == cells["label"][:1]).all()))
+    if scope.tape.choose((*key, "again"), again):
+        first = tuple(one.reshape(sizes[0], -1, *one.shape[1:])[0] for one in levels)
+        if len(new) == 2:
+            return [("new", new[1])], first
+        return _split(scope, first, 0, sizes[1:], new[1:], min(held, len(new) - 2))
     # Trailing axes along which nothing differs are ordinary axes again, as in (C * 7 * 7) -> (C, 7, 7).
     if held:
         tails = cells.reshape(*cells.shape[: cells.ndim - held], -1)

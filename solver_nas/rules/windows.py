@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from solver_nas.rules.primitives import whole
 from solver_nas.rules.reshape import merge_axes, split_axis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from solver_nas.labels import Neurons, Shape, Tensor
     from solver_nas.rules.contract import Operand
@@ -43,14 +44,19 @@ def style_of(kernel_shape: Shape | None, groups: int) -> Style:
     return Style.DEPTHWISE if kernel_shape[:2] == (groups, 1) else Style.GROUPED
 
 
-def _nobody(_: Neurons) -> None:
+#: Is told which neurons stand for the groups, and which rows they are shared among, if any.
+Grouped = Callable[["Neurons", "Neurons | None"], None]
+
+
+def _nobody(_: Neurons, __: Neurons | None) -> None:
     """Nobody wants to know."""
 
 
-def _tell(x: Tensor, grouped: Callable[[Neurons], None]) -> None:
+def _tell(x: Tensor, grouped: Grouped) -> None:
     block = x.block_of(1)
     if block is not None:
-        grouped(block.levels[block.axes.index(1)])
+        depth = block.axes.index(1)
+        grouped(block.levels[depth], block.levels[depth - 1] if depth else None)
 
 
 def convolution(
@@ -63,7 +69,7 @@ def convolution(
     kernel_shape: Shape,
     groups: int = 1,
     transposed: bool = False,
-    grouped: Callable[[Neurons], None] = _nobody,
+    grouped: Grouped = _nobody,
 ) -> Tensor:
     """A window that slides along all spatial axes and makes channels.
 

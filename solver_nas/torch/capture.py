@@ -167,7 +167,9 @@ def _explained(
             shadow(*args, **kwargs)
     except Exception as own:  # noqa: BLE001 - whatever the user's code raises is told
         return RequestError(f"the module does not take these inputs: {_place(own)}{type(own).__name__}: {_first(own)}")
-    return CaptureError(f"the module cannot be captured: {_place(error)}{_first(error)}; {_WAYS_OUT}")
+    config = getattr(module, "config", None)
+    cached = "call it with use_cache=False; or " if getattr(config, "use_cache", False) else ""
+    return CaptureError(f"the module cannot be captured: {_place(error)}{_first(error)}; {cached}{_WAYS_OUT}")
 
 
 def _first(error: BaseException) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from solver_nas.labels import Measure, Tensor
 from solver_nas.rules.contract import einsum
 from solver_nas.rules.guarding import UnsupportedError, shaped
-from solver_nas.rules.primitives import held
+from solver_nas.rules.primitives import held, whole
 from solver_nas.rules.reshape import split_axis
 from solver_nas.rules.scope import Weight
 
@@ -279,6 +279,9 @@ class Op:
         if tensor.block_of(axis) is None and not self._varies(argument, place):
             return tensor
         block = tensor.block_of(axis)
+        if block is not None and block.axes == (axis,) and self.literal(argument, place):
+            self._measured.add((argument, place))
+            return whole(self.scope, tensor, [axis], self.written(argument, place))
         if block is None:
             self._measure(argument, place, tensor.shape[axis] or 1, (), ())
         else:
@@ -297,6 +300,10 @@ class Op:
             times: how often each counts.
         """
         self._measure(argument, place, times, (neurons,), () if rows is None else (rows,))
+
+    def literal(self, argument: str, place: int) -> bool:
+        """Whether a number is written down, so that it stays what it is."""
+        return self._number(argument, place) != -1 and not self._varies(argument, place)
 
     def _varies(self, argument: str, place: int) -> bool:
         return self._origins.get((argument, place)) is not None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 from solver_nas.errors import BrokenRuleError, SolverNasError
 from solver_nas.labels import Measure, Tensor
 from solver_nas.rules import Scope, Takes, rule
+from solver_nas.rules.contract import einsum
 from solver_nas.rules.guarding import UnsupportedError, guarded, pinned, reshaping
 from solver_nas.rules.primitives import same
 from solver_nas.torch.op import Op
@@ -107,6 +108,7 @@ def operator(
     fills: Mapping[str, float] | None = None,
     weights: bool = False,
     contracts: bool = False,
+    exact: bool | None = None,
     takes: Takes = Takes.FIXED,
 ) -> Callable[[Flow], Flow]:
     """Register how neurons pass through operators.
@@ -128,6 +130,7 @@ def operator(
             they are vertices of their own before it, and come as tensors.
         contracts: whether it multiplies and adds over axes that its result has no longer. Where all of its arguments
             are parameters, these are vertices then, so that the neurons in between can be seen.
+        exact: whether dropping neurons equals setting them to zero; by default, if none are ever taken together.
         takes: whether edges to it can be added and removed.
 
     Raises:
@@ -136,9 +139,9 @@ def operator(
 
     def register(flow: Flow) -> Flow:
         for name in names:
-            exact = together is None
-            rule(PREFIX + name, rewrite=reshaping(rewrite), exact=exact, buffers=buffers, takes=takes)(_guarded(flow))
-            _OPERATORS[name] = Operator(name, note, exact, prepare, together, dict(fills or {}), weights, contracts)
+            apart = together is None if exact is None else exact
+            rule(PREFIX + name, rewrite=reshaping(rewrite), exact=apart, buffers=buffers, takes=takes)(_guarded(flow))
+            _OPERATORS[name] = Operator(name, note, apart, prepare, together, dict(fills or {}), weights, contracts)
         return flow
 
     return register
@@ -183,7 +186,15 @@ def _computed(scope: Scope) -> Tensor:
 @rule(PARAMETER, rewrite=reshaping(None))
 def _parameter(scope: Scope) -> Tensor:
     op = Op(scope)
-    return op.out(op.tensor("value"))
+    if not scope.vertex.attributes["even"]:
+        return op.out(op.tensor("value"))
+    # A buffer of equal numbers is as good as any other part of it: it follows what it meets.
+    weight = op.weight("value")
+    letters = "abcdefghijklmnop"[: len(weight.shape)]
+    made = einsum(scope, f"{letters}->{letters}", weight, repeats=None)
+    for block in made.blocks:
+        scope.tape.idle(block.neurons, scope.reason("all entries of this buffer are equal"))
+    return op.out(made)
 
 
 @rule(f"{PREFIX}input", rewrite=reshaping(None))

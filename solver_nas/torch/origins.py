@@ -80,10 +80,12 @@ class Origins:
     @property
     def watched(self) -> dict[int, Owner]:
         """The tensors whose sizes the code asks for, by number."""
-        return {
+        known = {
             number: Owner(self._ports.get(node.name), self._views.get(node.name), shape_of(node))
             for number, node in self._node_of.items()
         }
+        # What is no part of the graph has the size that it was seen with.
+        return {number: Owner(None, None, shape) for number, shape in self._record.shapes.items()} | known
 
     @property
     def left(self) -> tuple[tuple[Origin, int], ...]:
@@ -126,7 +128,7 @@ class Origins:
             return source
         node = self._node_of.get(source.tensor)
         if node is None:
-            return ("unknown tensor", source.tensor, source.axis)
+            return self._record.shapes[source.tensor][source.axis]
         view = self._views.get(node.name)
         if view is not None:
             axis = source.axis if view.order is None else view.order[source.axis]
@@ -149,9 +151,9 @@ def _watched(nodes: FxGraph, record: Record, given: Mapping[str, str]) -> dict[i
         if node.op == "call_function" and number is not None:
             calls[number].append(node)
     found = {}
-    for tensor, (call, place, shape) in record.made.items():
+    for tensor, (call, place) in record.made.items():
         made = _result(calls.get(call, []), place)
-        if made is not None and shape_of(made) == shape:
+        if made is not None and shape_of(made) == record.shapes[tensor]:
             found[tensor] = made
     placeholders = {node.name: node for node in nodes.nodes if node.op == "placeholder"}
     found.update({tensor: placeholders[given[name]] for tensor, name in record.given.items() if name in given})

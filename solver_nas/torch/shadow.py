@@ -95,7 +95,9 @@ def _within(
         if type(value) in kinds:
             yield here, value
         elif len(here) < _DEEP and _opens(value) and id(value) not in seen:
-            seen.add(id(value))
+            if type(value) is not tuple:
+                # Tuples are replaced as a whole, so that each holder has its own numbers.
+                seen.add(id(value))
             yield from _within(value, here, seen, kinds)
 
 

@@ -32,6 +32,7 @@ from solver_nas.torch.nodes import (
 from solver_nas.torch.op import Slot, Value
 from solver_nas.torch.operator import OPAQUE, PARAMETER, PREFIX, Operator, Reading, operators
 from solver_nas.torch.origins import Origins, Owner, free_origins
+from solver_nas.torch.tensors import even
 from solver_nas.torch.views import View, views
 
 if TYPE_CHECKING:
@@ -327,6 +328,7 @@ class _Builder:
             parameters = {"value": Parameter(view.key, tuple(self._held[view.key].shape))}
             attributes = {**_PLAIN, "operator": "parameter", "shape": shape_of(node), "arguments": arguments}
             attributes["buffers"] = frozenset({"value"} if view.key in self._buffers else ())
+            attributes["even"] = view.key in self._buffers and even(self._held[view.key])
             self._sources[view] = self._add(None, PARAMETER, (), attributes, parameters, view.key)
         return self._sources[view]
 

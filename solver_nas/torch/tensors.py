@@ -35,6 +35,12 @@ def to_tensor(array: Array, like: torch.Tensor) -> torch.Tensor:
     return found
 
 
+def even(tensor: torch.Tensor) -> bool:
+    """Whether all entries of a tensor are equal."""
+    flat = tensor.detach().reshape(-1)
+    return bool(flat.numel()) and not flat.is_meta and bool((flat == flat[0]).all())
+
+
 def without(tensor: torch.Tensor, plan: ArrayPlan) -> torch.Tensor:
     """A parameter with zeros where a plan drops something."""
     mask = torch.from_numpy(kept(plan.view, plan.picks).reshape(tensor.shape)).to(tensor.device)

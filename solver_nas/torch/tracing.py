@@ -76,7 +76,7 @@ def trace(
     tensors = {key: tensor.detach() for key, tensor in unique(module, structure.keys).items()}
     traced = Traced(structure, {}, {}, {})
     labels = label(structure.graph)
-    fills = fills_of(structure.graph, labels)
+    fills = fills_of(structure.graph, labels, tensors)
     state = State(structure.graph, Arrays(tensors), {}, fills, None, np.random.default_rng(0), traced)
     model = TorchModel(state, inputs, bound(module, structure) if in_place else None, history)
     model.learn_labels(labels)

@@ -113,7 +113,14 @@ def computed(
     """
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
-        found = run(nodes, {name: _copied(value) for name, value in given.items()}, removal)
+        try:
+            found = run(nodes, {name: _copied(value) for name, value in given.items()}, removal)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            told = str(error).strip().splitlines()
+            raise VerificationError(
+                f"the captured operations cannot be run with the new sizes: {told[0] if told else error!r}; nothing "
+                f"was changed"
+            ) from error
     return [found[place] for place in returned]
 
 

@@ -40,14 +40,16 @@ class Record:
 
     Args:
         calls: the whole numbers among the arguments of each call, in order.
-        made: which call made which tensor: the tensor's number -> the call's, which of its results it is, its shape.
+        made: which call made which tensor: the tensor's number -> the call's, which of its results it is.
         given: numbers of tensors that were there before: -> what they are called.
+        shapes: of all tensors that were seen, by number.
         claims: what the code has compared.
     """
 
     calls: dict[int, tuple[Number, ...]] = field(default_factory=dict)
-    made: dict[int, tuple[int, int, tuple[int, ...]]] = field(default_factory=dict)
+    made: dict[int, tuple[int, int]] = field(default_factory=dict)
     given: dict[int, str] = field(default_factory=dict)
+    shapes: dict[int, tuple[int, ...]] = field(default_factory=dict)
     claims: Claims = field(default_factory=Claims)
 
 
@@ -74,6 +76,8 @@ class Watch(TorchFunctionMode):
         if number is None:
             number = self._numbers[id(tensor)] = len(self._alive)
             self._alive.append(tensor)
+            with torch._C.DisableTorchFunction():  # noqa: SLF001 - as PyTorch's own modes do it
+                self.record.shapes[number] = tuple(int(size) for size in tensor.shape)
         return number
 
     def __torch_function__(
@@ -93,6 +97,8 @@ class Watch(TorchFunctionMode):
             # Written in Python: what it calls is seen, too.
             with self:
                 return opened(*args, **kwargs)
+        if func is torch.Tensor.__getitem__ and len(args) == _INDEXED and isinstance(args[0], torch.Tensor):
+            self._whole(args[0], args[1])
         self._count += 1
         call = self._count
         numbers = tuple(_numbers(args)) + tuple(_numbers(tuple(kwargs.values())))
@@ -102,10 +108,26 @@ class Watch(TorchFunctionMode):
             result = func(*_plain(args), **_plain(kwargs))
         for place, tensor in enumerate(_tensors(result)):
             if id(tensor) not in self._numbers:
-                with torch._C.DisableTorchFunction():  # noqa: SLF001 - as PyTorch's own modes do it
-                    shape = tuple(int(size) for size in tensor.shape)
-                self.record.made[self._number(tensor)] = (call, place, shape)
+                self.record.made[self._number(tensor)] = (call, place)
         return result
+
+    def _whole(self, tensor: torch.Tensor, index: Any) -> None:
+        """A slice that ends where the tensor does is no operation at all, but what it ends with has to follow."""
+        number = self._number(tensor)
+        shape = self.record.shapes[number]
+        parts = index if isinstance(index, tuple) else (index,)
+        if Ellipsis in [part for part in parts if part is Ellipsis]:
+            place = next(place for place, part in enumerate(parts) if part is Ellipsis)
+            shown = sum(part is not None for part in parts) - 1
+            parts = (*parts[:place], *[slice(None)] * (len(shape) - shown), *parts[place + 1 :])
+        axis = 0
+        for part in parts:
+            if part is None:
+                continue
+            stop = part.stop if isinstance(part, slice) else None
+            if isinstance(stop, Size) and axis < len(shape) and int(stop) == shape[axis]:
+                self.record.claims.equal.append((Axis(number, axis), stop.tree))
+            axis += 1
 
     def _sized(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Sizes of a tensor, if that is what is asked for."""
@@ -131,6 +153,7 @@ class Watch(TorchFunctionMode):
         return torch.Size(sizes)
 
 
+_INDEXED = 2  # arguments: a tensor and its index
 _SIZED = {torch.Tensor.shape.__get__, torch.Tensor.size, torch.Tensor.__len__, torch.Tensor.numel}  # type: ignore[attr-defined] # a descriptor
 
 

@@ -117,9 +117,10 @@ def test_half_the_multiplications_are_the_right_ones_or_impossible(case: Case) -
         reasons = error.reasons
     else:
         found = verdict(case, model, plan)
-        assert found.outcome is Outcome.RIGHT, found
+        allowed = {Outcome.RIGHT, Outcome.UNJUDGED} if case.name in UNJUDGED else {Outcome.RIGHT}
+        assert found.outcome in allowed, found
         return
-    assert reasons
+    assert reasons or not groups(model)
     assert state(model) == before
 
 

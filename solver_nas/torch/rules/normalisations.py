@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 _FILLS = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
 
 
+def _without_statistics(vertex: Vertex, rank: int) -> Sequence[int]:
+    """All axes but that of the channels, where a batch is normalised by itself."""
+    arguments = cast("Mapping[str, object]", vertex.attributes["arguments"])
+    return () if arguments.get("running_mean") is not None else [axis for axis in range(rank) if axis != 1]
+
+
 @operator(
     "batch_norm",
     "_native_batch_norm_legit",
@@ -30,6 +36,8 @@ _FILLS = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
     "native_batch_norm",
     weights=True,
     note="each channel by itself; scale, bias and statistics follow",
+    together=_without_statistics,
+    exact=True,
     buffers=("running_mean", "running_var"),
     fills=_FILLS,
 )

@@ -177,10 +177,16 @@ def _slice(op: Op) -> Tensor:
         op.scope.speak(x)
         return Tensor(op.shape, x.blocks)
     if step != 1:
-        raise op.unsupported(f"every {step}th neuron")
+        x = held(op.scope, x, axis, f"every {step}th position is read")
+        return take(op.scope, x, axis, slice(start, stop, step))
+    names = ("start", "length") if op.operator == "narrow" else ("start", "end")
+    if block.axes == (axis,) and (start, stop) != (0, size) and all(_settled(op, name, size) for name in names):
+        # The part, and what stands before it, stay; what comes behind is free.
+        op.scope.speak(x)
+        op.scope.tape.pin(block.neurons[:stop], op.scope.reason(op.written(names[1], 0)))
+        return Tensor(op.shape, tuple(one for one in x.blocks if one is not block))
     depth = block.axes.index(axis)
     level, rows = block.levels[depth], block.levels[depth - 1] if depth else None
-    names = ("start", "length") if op.operator == "narrow" else ("start", "end")
     for name, place in zip(names, (start, stop), strict=True):
         number = op.argument(name)
         if number is None or place == 0 or (place == size and isinstance(number, int) and number > size):
@@ -196,6 +202,12 @@ def _slice(op: Op) -> Tensor:
         op.scope.speak(x)
         return x
     return part(op.scope, x, axis, start, stop)
+
+
+def _settled(op: Op, name: str, size: int) -> bool:
+    """Whether a limit of a part is written down, or is none."""
+    number = op.argument(name)
+    return number is None or op.literal(name, 0) or (isinstance(number, int) and number > size)
 
 
 @operator("pad", "constant_pad_nd", note="constants beside the neurons stay")

@@ -56,8 +56,8 @@ def _conv(op: Op) -> Tensor:
         raise op.unsupported("an input without a batch")
     transposed = _CONV.get(op.operator, op.flag("transposed"))
 
-    def grouped(rows: Neurons) -> None:
-        op.counted("groups", 0, rows)
+    def grouped(groups: Neurons, rows: Neurons | None) -> None:
+        op.counted("groups", 0, groups, rows)
 
     y = convolution(
         op.scope,
