@@ -37,8 +37,8 @@ def rearranged(scope: Scope, x: Tensor, shape: Shape, pairs: Pairs) -> Tensor:
     places = range(len(pairs))
     first = _groups([pair.old for pair in pairs], places)
     second = [(inner, outer) for outer, inner in _groups([pair.new for pair in pairs], places)]
-    middle = regroup(scope, x, sizes, first)
-    return regroup(scope, middle, shape, second)
+    middle = regroup(scope, x, sizes, first, plain=True)
+    return regroup(scope, middle, shape, second, plain=True)
 
 
 def _settled(scope: Scope, x: Tensor, pairs: Pairs) -> Tensor:

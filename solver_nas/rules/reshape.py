@@ -70,7 +70,9 @@ def merge_axes(scope: Scope, tensor: Tensor, first: int, count: int) -> Tensor:
     return regroup(scope, tensor, shape, groups)
 
 
-def regroup(scope: Scope, tensor: Tensor, shape: Shape, groups: Groups, fixed: Sequence[int] = ()) -> Tensor:
+def regroup(
+    scope: Scope, tensor: Tensor, shape: Shape, groups: Groups, fixed: Sequence[int] = (), *, plain: bool = False
+) -> Tensor:
     """A reshape of which it is known which axes of the input become which axes of the output.
 
     Args:
@@ -79,6 +81,8 @@ def regroup(scope: Scope, tensor: Tensor, shape: Shape, groups: Groups, fixed: S
         shape: the output's shape.
         groups: neighbouring axes of the input and those of the output that hold the same elements, in order.
         fixed: axes of the output that stay as long as they are.
+        plain: whether a leading axis along which nothing differs is an ordinary one, as in (samples * C) ->
+            (samples, C); not so where its positions have parameters of their own.
     """
     scope.speak(tensor)
     blocks = list(tensor.blocks)
@@ -112,7 +116,7 @@ def regroup(scope: Scope, tensor: Tensor, shape: Shape, groups: Groups, fixed: S
         merged = _merge(tensor, axes, levels, old, depth, width)
         held = next((place for place, axis in enumerate(reversed(new)) if axis not in fixed), len(new))
         sizes = [shape[axis] or 0 for axis in new]
-        names, levels = _split(scope, merged, depth, sizes, new, min(held, len(new) - 1))
+        names, levels = _split(scope, merged, depth, sizes, new, min(held, len(new) - 1), plain=plain)
         named[place] = ([*axes[:depth], *names, *axes[depth + width :]], levels)
     return Tensor(shape, tuple(Block(tuple(axis for _, axis in axes), levels) for axes, levels in named))
 
@@ -158,6 +162,8 @@ def _split(
     sizes: Sequence[int],
     new: Sequence[int],
     held: int,
+    *,
+    plain: bool,
 ) -> tuple[list[tuple[str, int]], tuple[Neurons, ...]]:
     """Split level `depth` into axes of these sizes, of which the last `held` stay as long as they are.
 
@@ -168,13 +174,13 @@ def _split(
     if level.shape[depth] != prod(sizes):
         raise scope.fail(f"an axis of {level.shape[depth]} neurons cannot be split into {tuple(sizes)}")
     cells = level.reshape(*level.shape[:depth], *sizes)
-    # A leading axis along which nothing differs is an ordinary one, as in (samples * C) -> (samples, C).
-    again = int(depth == 0 and len(sizes) > 1 and sizes[0] > 1 and bool((cells["label"] == cells["label"][:1]).all()))
-    if scope.tape.choose((*key, "again"), again):
+    again = plain and depth == 0 and len(sizes) > 1 and sizes[0] > 1
+    again = again and bool((cells["label"] == cells["label"][:1]).all())
+    if scope.tape.choose((*key, "again"), int(again)):
         first = tuple(one.reshape(sizes[0], -1, *one.shape[1:])[0] for one in levels)
         if len(new) == 2:
             return [("new", new[1])], first
-        return _split(scope, first, 0, sizes[1:], new[1:], min(held, len(new) - 2))
+        return _split(scope, first, 0, sizes[1:], new[1:], min(held, len(new) - 2), plain=plain)
     # Trailing axes along which nothing differs are ordinary axes again, as in (C * 7 * 7) -> (C, 7, 7).
     if held:
         tails = cells.reshape(*cells.shape[: cells.ndim - held], -1)
