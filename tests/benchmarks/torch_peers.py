@@ -30,7 +30,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-import torch_pruning as tp  # type: ignore[import-untyped, unused-ignore] # it has no types
 from torch import Tensor, nn
 
 from solver_nas import delta_nout, shrink
@@ -98,6 +97,8 @@ def pruner(module: nn.Module, given: Any, ratio: float, *, ranked: bool) -> Any:
         ratio: of channels that go.
         ranked: in the whole model instead of layer by layer.
     """
+    import torch_pruning as tp  # type: ignore[import-untyped, unused-ignore] # an extra of this command alone
+
     (*_, last) = (each for each in module.modules() if isinstance(each, nn.Conv2d | nn.Linear))
     return tp.pruner.BasePruner(
         module,
