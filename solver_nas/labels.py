@@ -231,19 +231,31 @@ class Extent(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """How code computes a number: `factor * prod(over) / prod(under)`.
+    """How code computes a number: `factor * prod(over) / prod(under)`, and what is added to that.
 
     Args:
         factor: what is written down in the code.
         over: sizes, and names of numbers that can be set to whatever they should be.
         under: likewise.
         known: whether it is such a product; if not, `over` is what goes into it in some other way.
+        plus: the other summands.
     """
 
     factor: Fraction
     over: tuple[Extent | Hashable, ...]
     under: tuple[Extent | Hashable, ...]
     known: bool = True
+    plus: tuple[Origin, ...] = ()
+
+    @property
+    def summands(self) -> tuple[Origin, ...]:
+        """All of them, each a product."""
+        return (self._replace(plus=()), *self.plus)
+
+    @property
+    def sources(self) -> tuple[Extent | Hashable, ...]:
+        """Everything that it is computed from."""
+        return tuple(source for one in self.summands for source in (*one.over, *one.under))
 
 
 class Measure(NamedTuple):

@@ -2,7 +2,7 @@
 
 Every number is a product of sizes on one side, and what the code computes it from on the other: an equation between
 counts of neurons. What both sides have in common cancels out. If nothing is left, it holds whatever goes; if a count is
-left on each side, these are kept equal; what is harder than that stays as it is.
+left on each side, these are kept equal, and likewise sums of counts; what is harder than that stays as it is.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
-from math import gcd
+from math import gcd, lcm
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from solver_nas.labels import FIXED, Balance, Extent, Reason, Tie
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Sequence
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     from solver_nas.labels import Block, IntArray, Labels, Measure, Origin
 
@@ -135,7 +135,7 @@ class _Equations:
             found.times(self._amount(array), -1)
         return found
 
-    def _origin(self, origin: Origin) -> _Amount:
+    def _product(self, origin: Origin) -> _Amount:
         found = _Amount(origin.factor)
         for sources, power in ((origin.over, 1), (origin.under, -1)):
             for source in sources:
@@ -159,7 +159,9 @@ class _Equations:
         if not origin.known or not origin.factor or not measure.factor:
             return False
         side = self._side(measure.factor, _plain(measure.over), _plain(measure.under))
-        computed = self._origin(origin)
+        if origin.plus:
+            return self._sum(side, [self._product(one) for one in origin.summands], measure.reason)
+        computed = self._product(origin)
         if measure.under and side.powers and not computed.powers:
             # Rows keep as many cells as they have: these go with their row.
             self._hold(_plain(measure.over), _plain(measure.under), measure.reason)
@@ -177,6 +179,48 @@ class _Equations:
             return True
         return False
 
+    def _sum(self, side: _Amount, summands: Sequence[_Amount], reason: Reason) -> bool:
+        """Settle `side = sum(summands)`, where each of them is a number or a multiple of one count."""
+        # Everything on one side: factor -> count, `None` for plain numbers.
+        factors: dict[Hashable, Fraction] = {None: Fraction(0)}
+        for amount, sign in ((side, 1), *((one, -1) for one in summands)):
+            if len(amount.powers) > 1 or any(power != 1 for power in amount.powers.values()):
+                return False
+            (key,) = amount.powers or (None,)
+            factors[key] = factors.get(key, Fraction(0)) + sign * amount.factor
+        unknown = [key for key, factor in factors.items() if factor and key is not None and not isinstance(key, _Count)]
+        if len(unknown) > 1:
+            return False
+        if unknown:
+            slope = -factors.pop(unknown[0])
+            return self._define_sum(unknown[0], {key: factor / slope for key, factor in factors.items()})
+        common = lcm(*(factor.denominator for factor in factors.values()))
+        positive, negative = (
+            {k: int(sign * f * common) for k, f in factors.items() if sign * f > 0} for sign in (1, -1)
+        )
+        if not any(factors[key] for key in factors if key is not None):
+            return not factors[None]
+        self._balances.append(Balance(self._labels_of(positive), self._labels_of(negative), reason))
+        return True
+
+    def _define_sum(self, name: Hashable, factors: dict[Hashable, Fraction]) -> bool:
+        """Set a number to a sum of counts, if that is a count."""
+        if any(factor < 0 or factor.denominator != 1 for factor in factors.values()):
+            return False
+        array = self._labels_of({key: int(factor) for key, factor in factors.items()})
+        self._known[name] = self._amount(array)
+        return True
+
+    def _labels_of(self, factors: Mapping[Hashable, int]) -> IntArray:
+        """As many labels as there are neurons in a sum of counts and of a number, which is that of `None`."""
+        fixed = self._class_of[[FIXED]]
+        arrays = [np.repeat(fixed if key is None else self._arrays[key], often) for key, often in factors.items()]
+        classes = np.concatenate([np.zeros(0, np.int64), *arrays])
+        # Any label of a class stands for it.
+        first = np.zeros(int(self._class_of.max()) + 1, np.int64)
+        first[self._class_of[::-1]] = np.arange(len(self._class_of))[::-1]
+        return np.asarray(first[classes])
+
     def _define(self, side: _Amount, unknown: Sequence[Hashable]) -> bool:
         """A number that can be set to whatever it should be is set to what this equation asks for."""
         if len(unknown) > 1 or abs(side.powers[unknown[0]]) != 1:
@@ -192,19 +236,15 @@ class _Equations:
 
     def _balance(self, left: Hashable, right: Hashable, factor: Fraction, reason: Reason) -> None:
         """Keep `factor * left = right`."""
-        one = np.repeat(self._arrays[left], factor.numerator)
-        other = np.repeat(self._arrays[right], factor.denominator)
-        # Any label of a class stands for it.
-        first = np.zeros(int(self._class_of.max()) + 1, np.int64)
-        first[self._class_of[::-1]] = np.arange(len(self._class_of))[::-1]
-        self._balances.append(Balance(first[one], first[other], reason))
+        one, other = self._labels_of({left: factor.numerator}), self._labels_of({right: factor.denominator})
+        self._balances.append(Balance(one, other, reason))
         self._same[left] = (right, 1 / factor)
 
     def _pin(self, measure: Measure) -> None:
         """Keep a number as it is; where it varies nevertheless, what it is computed from."""
         if self._hold(_plain(measure.over), _plain(measure.under), measure.reason):
             return
-        for source in () if measure.origin is None else (*measure.origin.over, *measure.origin.under):
+        for source in () if measure.origin is None else measure.origin.sources:
             if isinstance(source, Extent):
                 _, over, under = _extent(self._labels, source)
                 self._hold(over, under, measure.reason)
@@ -226,7 +266,12 @@ class _Equations:
 def _turn(measure: Measure) -> int:
     """Numbers that can be set come first, then what has to stay: rows that keep all cells make the rest simple."""
     origin = measure.origin
-    if origin is not None and len(origin.over) == 1 and not origin.under and not isinstance(origin.over[0], Extent):
+    if (
+        origin is not None
+        and len(origin.sources) == 1
+        and not origin.under
+        and not isinstance(origin.sources[0], Extent)
+    ):
         return 0
     return 2 if measure.over else 1
 

@@ -6,14 +6,14 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
 
 from solver_nas.errors import VerificationError
-from solver_nas.torch.sizes import Attribute, Axis, evaluate, product, sources
+from solver_nas.torch.sizes import Attribute, Axis, evaluate, sources, summands
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
     from solver_nas.graph import Graph
     from solver_nas.labels import Labels, Measure
-    from solver_nas.torch.sizes import Source, Tree
+    from solver_nas.torch.sizes import Product, Source, Tree
     from solver_nas.torch.structure import Structure
 
 #: Vertex -> (argument, place) -> number.
@@ -77,23 +77,42 @@ class _Solving:
 
     def _define(self, tree: Tree, number: int) -> bool:
         """Find the value of an attribute, if it is the only one in a number that is not known; true if so."""
-        found = product(tree)
+        found = summands(tree)
         if found is None:
             return False
-        places = [one for one in (*found.over, *found.under) if isinstance(one, Attribute) and one not in self._found]
+        read = {one for product in found for one in (*product.over, *product.under) if isinstance(one, Attribute)}
+        places = read - self._found.keys()
         if len(places) != 1:
             return not places
         (attribute,) = places
-        total = Fraction(number) / found.factor
-        for source in found.over:
-            total /= 1 if source == attribute else self._value(source)
-        for source in found.under:
-            total *= 1 if source == attribute else self._value(source)
-        value = total if attribute in found.over else 1 / total if total else Fraction(0)
+        # The number is slope * attribute + rest, or slope / attribute.
+        slope, rest, turned = Fraction(0), Fraction(0), False
+        for product in found:
+            value, power = self._without(product, attribute)
+            if power == 0:
+                rest += value
+            else:
+                slope += value
+                turned |= power == -1
+            if abs(power) > 1 or (turned and len(found) > 1):
+                return False
+        top, bottom = (slope, Fraction(number)) if turned else (number - rest, slope)
+        value = top / bottom if bottom else Fraction(0)
         if value.denominator != 1:
             return False
         self._found[attribute] = int(value)
         return True
+
+    def _without(self, product: Product, attribute: Attribute) -> tuple[Fraction, int]:
+        """A product but for an attribute, and the power of the attribute in it."""
+        value, power = product.factor, 0
+        for side, exponent in ((product.over, 1), (product.under, -1)):
+            for source in side:
+                if source == attribute:
+                    power += exponent
+                else:
+                    value *= Fraction(self._value(source)) ** exponent
+        return value, power
 
     def _value(self, source: Source) -> int:
         if isinstance(source, Attribute):

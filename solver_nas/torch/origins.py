@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from solver_nas.graph import Port
 from solver_nas.labels import Extent, Origin
 from solver_nas.torch.nodes import shape_of
-from solver_nas.torch.sizes import Axis, product, sources
+from solver_nas.torch.sizes import Axis, sources, summands
 from solver_nas.torch.watching import CALL
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch.fx import Node
 
     from solver_nas.labels import Labels
-    from solver_nas.torch.sizes import Tree
+    from solver_nas.torch.sizes import Product, Tree
     from solver_nas.torch.views import View
     from solver_nas.torch.watching import Number, Record
 
@@ -107,20 +107,24 @@ class Origins:
         return found, trees
 
     def _origin(self, tree: Tree) -> Origin | None:
-        """A tree as a product of sizes and attributes; `None` for a number that never changes."""
-        found = product(tree)
+        """A tree as a sum of products of sizes and attributes; `None` for a number that never changes."""
+        found = summands(tree)
         if found is None:
             extents = [self._extent(source) for source in sources(tree)]
             return Origin(Fraction(1), tuple(one for one in extents if not isinstance(one, int)), (), known=False)
-        factor, over, under = found.factor, list[Any](), list[Any]()
-        for side, into, power in ((found.over, over, 1), (found.under, under, -1)):
+        first, *rest = map(self._product, found)
+        return first._replace(plus=tuple(rest)) if rest or first.over or first.under else None
+
+    def _product(self, product: Product) -> Origin:
+        factor, over, under = product.factor, list[Any](), list[Any]()
+        for side, into, power in ((product.over, over, 1), (product.under, under, -1)):
             for source in side:
                 extent = self._extent(source)
                 if isinstance(extent, int):
                     factor *= Fraction(extent) ** power
                 else:
                     into.append(extent)
-        return Origin(factor, tuple(over), tuple(under)) if over or under else None
+        return Origin(factor, tuple(over), tuple(under))
 
     def _extent(self, source: object) -> Any:
         """The size of a tensor's axis; a number if it never changes."""

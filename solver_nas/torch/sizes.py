@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple, SupportsIndex, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
 
@@ -110,33 +110,48 @@ class Product(NamedTuple):
     under: tuple[Source, ...]
 
 
-def product(tree: Tree) -> Product | None:
-    """A number as a product of powers of its sources; `None` for sums, differences and remainders.
+_MOST_SUMMANDS = 16  # a number that is the sum of more is none that sizes are made of
+
+
+def summands(tree: Tree) -> tuple[Product, ...] | None:
+    """A number as a sum of products of powers of its sources; `None` for remainders, and for quotients by sums.
 
     Divisions count as exact: `c // 2` is half of `c`. Where that stops being true, the number has to be computed.
     """
-    match tree:
-        case int():
-            return Product(Fraction(tree), (), ())
-        case Term(sign=("*" | "//") as sign, left=left, right=right):
-            one, other = product(left), product(right)
-            if one is None or other is None or (sign == "//" and not other.factor):
-                return None
-            if sign == "//":
-                other = Product(1 / other.factor, other.under, other.over)
-            return _shortened(one.factor * other.factor, [*one.over, *other.over], [*one.under, *other.under])
-        case Term():
-            return None
-        case _:
-            return Product(Fraction(1), (tree,), ())
+    if not isinstance(tree, Term):
+        return (Product(Fraction(tree), (), ()) if isinstance(tree, int) else Product(Fraction(1), (tree,), ()),)
+    left, right = summands(tree.left), summands(tree.right)
+    if left is None or right is None:
+        return None
+    match tree.sign:
+        case "+":
+            return _merged([*left, *right])
+        case "-":
+            return _merged([*left, *(one._replace(factor=-one.factor) for one in right)])
+        case "*":
+            return _merged([_shortened(one, other) for one in left for other in right])
+        case "//" if len(right) == 1 and right[0].factor:
+            (other,) = right
+            inverse = Product(1 / other.factor, other.under, other.over)
+            return _merged([_shortened(one, inverse) for one in left])
+    return None
 
 
-def _shortened(factor: Fraction, over: list[Source], under: list[Source]) -> Product:
+def _merged(products: Sequence[Product]) -> tuple[Product, ...] | None:
+    factors: dict[tuple[tuple[Source, ...], tuple[Source, ...]], Fraction] = {}
+    for one in products:
+        factors[one.over, one.under] = factors.get((one.over, one.under), Fraction(0)) + one.factor
+    found = tuple(Product(factor, *powers) for powers, factor in factors.items() if factor)
+    return None if len(found) > _MOST_SUMMANDS else found or (Product(Fraction(0), (), ()),)
+
+
+def _shortened(one: Product, other: Product) -> Product:
+    over, under = [*one.over, *other.over], [*one.under, *other.under]
     for source in list(under):
         if source in over:
             over.remove(source)
             under.remove(source)
-    return Product(factor, tuple(sorted(over, key=repr)), tuple(sorted(under, key=repr)))
+    return Product(one.factor * other.factor, tuple(sorted(over, key=repr)), tuple(sorted(under, key=repr)))
 
 
 class Claims:

@@ -137,14 +137,34 @@ def test_a_constant_ratio_of_sizes_makes_heads_whole() -> None:
     assert all(sum(one[6:]) == 2 * sum(one[:2]) for one in possible(found))
 
 
+def test_what_an_attribute_has_to_be_may_be_a_sum() -> None:
+    # split(x, [part, whole - part]): the second part is free, as long as nothing else says what the whole is.
+    part, whole = Origin(Fraction(1), ("part",), ()), Origin(Fraction(1), ("whole",), ())
+    rest = whole._replace(plus=(part._replace(factor=Fraction(-1)),))
+    known = labels(line(1, 2), line(3, 2), line(5, 4))
+    found = measured(known, says(line(1, 2), part), says(line(3, 2), rest))
+    assert free(found) == {*range(1, 9)}
+    assert not found.balances
+    found = measured(known, says(line(3, 2), rest), says(line(1, 2), part), says(line(5, 4), whole))
+    assert possible(found) == {one for one in product([False, True], repeat=8) if sum(one[:4]) == sum(one[4:])}
+
+
+def test_sums_of_sizes_stay_sums() -> None:
+    # 2 * (first axis) + 1 neurons of the second.
+    double = Origin(Fraction(2), (axis(0),), (), plus=(Origin(Fraction(1), (), ()),))
+    found = measured(labels(line(1, 2), line(3, 5)), says(line(3, 5), double))
+    assert possible(found) == {one for one in product([False, True], repeat=7) if 2 * sum(one[:2]) + 1 == sum(one[2:])}
+
+
 @pytest.mark.parametrize(
     "origin",
     [
         Origin(Fraction(1), (axis(1), axis(2)), ()),
         Origin(Fraction(1), (axis(1),), (), known=False),
         Origin(Fraction(1, 2), ("one", "other"), ()),
+        Origin(Fraction(1), ("one",), (), plus=(Origin(Fraction(1), ("other",), ()),)),
     ],
-    ids=["a product of two sizes", "a sum", "two attributes"],
+    ids=["a product of two sizes", "a remainder", "two attributes", "a sum of two attributes"],
 )
 def test_what_is_too_hard_stays_as_it_is(origin: Origin) -> None:
     found = measured(labels(line(1, 4), line(5, 2), line(7, 2)), says(line(1, 4), origin))

@@ -90,6 +90,21 @@ class UnevenSplit(nn.Module):
         return self.conv3(torch.cat([F.relu(self.conv2(a)), b * c.mean(1, keepdim=True)], dim=1))
 
 
+class RestOfChannels(nn.Module):
+    """As in SHViT: some channels go one way, the others, whose number is a difference of attributes, another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dim, self.part = 16, 6
+        self.conv1 = nn.Conv2d(3, self.dim, 3, padding=1)
+        self.norm = nn.GroupNorm(1, self.part)
+        self.conv2 = nn.Conv2d(self.dim, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, rest = torch.split(F.relu(self.conv1(x)), [self.part, self.dim - self.part], dim=1)
+        return self.conv2(torch.cat([self.norm(one), rest], dim=1))
+
+
 class FlattenPixels(nn.Module):
     """The literal width of the flattened picture."""
 
@@ -209,6 +224,7 @@ SHAPES = (
     case("shifted_channels", ShiftedChannels, normal((6, 8)), note="`fold` is a share of the width"),
     case("focus", Focus, images(8)),
     case("uneven_split", UnevenSplit, images(8), note="sizes of the split are literals; conv2 is free to lose outputs"),
+    case("rest_of_channels", RestOfChannels, images(8)),
     case("flatten_pixels", FlattenPixels, images(8), note="128 is a literal; fc1 is free"),
     case("bilinear_pooling", BilinearPooling, images(8)),
     case("volumes", Volumes, normal((3, 4, 8, 8))),

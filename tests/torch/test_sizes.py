@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solver_nas.torch.sizes import Attribute, Axis, Claims, Size, Term, Tree, evaluate, product, sources
+from solver_nas.torch.sizes import Attribute, Axis, Claims, Size, Term, Tree, evaluate, sources, summands
 
 A, B = Attribute("m", ("a",)), Axis(3, 1)
 
@@ -53,9 +53,12 @@ def test_division_and_remainder_keep_the_origin() -> None:
 
 def test_products_are_reduced_to_lowest_terms() -> None:
     a, b = size(12), size(4, B)
-    assert product((a * 3 // b * b).tree) == (Fraction(3), (A,), ())
-    assert product((a // (2 * b)).tree) == (Fraction(1, 2), (A,), (B,))
-    assert product((a + b).tree) is None
+    assert summands((a * 3 // b * b).tree) == ((Fraction(3), (A,), ()),)
+    assert summands((a // (2 * b)).tree) == ((Fraction(1, 2), (A,), (B,)),)
+    assert summands(((a + b - 2) * 3 - a * 3).tree) == ((Fraction(3), (B,), ()), (Fraction(-6), (), ()))
+    assert summands((a - a).tree) == ((Fraction(0), (), ()),)
+    assert summands((a // (a + b)).tree) is None
+    assert summands((a % 3).tree) is None
     assert set(sources((a + b * 2).tree)) == {A, B}
 
 
