@@ -64,7 +64,8 @@ class Inspection:
         pinned: vertex -> why something around it stays as it is.
         parameters: entries of all arrays that are learned.
         free_parameters: how many of these go if all neurons go that can.
-        macs: multiplications for one sample; `None` if a size is not known.
+        macs: multiplications for one sample (for a PyTorch module, for one call with its example inputs); `None` if a
+            size is not known.
         free_macs: likewise.
     """
 
@@ -75,6 +76,21 @@ class Inspection:
     free_parameters: int
     macs: int | None
     free_macs: int | None
+
+    def __str__(self) -> str:
+        """What there is, what of it can go, and what stays as it is."""
+        lines = [
+            f"{len(self.parts):,} vertices, {len(self.groups):,} groups of neurons",
+            f"{self.parameters:,} parameters, {_share(self.free_parameters, self.parameters)} can go",
+        ]
+        if self.macs is not None:
+            lines.append(f"{self.macs:,} multiplications, {_share(self.free_macs or 0, self.macs)} can go")
+        lines += [f"pinned at {vertex}: {'; '.join(reasons)}" for vertex, reasons in self.pinned.items()]
+        return "\n".join(lines)
+
+
+def _share(some: int, of: int) -> str:
+    return f"{some / max(of, 1):.1%}"
 
 
 def inspect(model: Model) -> Inspection:

@@ -53,7 +53,8 @@ def macs(model: Model, shapes: Shapes | Sequence[int] | None = None, of: Of = No
     """How often convolutions, dense layers, recurrences and attention multiply and add, for one sample.
 
     Norms, activations, biases, pooling and element-wise operations do not count, as is usual. A user-made layer is
-    taken to apply each of its arrays once at every position.
+    taken to apply each of its arrays once at every position. For a PyTorch module it is one call with its example
+    inputs, whatever their batch.
 
     Args:
         model: the network.

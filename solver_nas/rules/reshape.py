@@ -99,6 +99,9 @@ def regroup(
             *(tensor.shape[axis] for axis in old),
             *(shape[axis] for axis in new),
         )
+        if new and not unknown:
+            _keep_one(scope, named, blocks, touched, inside)
+            touched = [place for place, (axes, _) in enumerate(named) if set(axes) & set(inside)]
         if len(touched) > 1 or not new or unknown or not _contiguous(named[touched[0]][0], inside):
             why = (
                 "axes of unknown size are merged or split"
@@ -119,6 +122,27 @@ def regroup(
         names, levels = _split(scope, merged, depth, sizes, new, min(held, len(new) - 1), plain=plain)
         named[place] = ([*axes[:depth], *names, *axes[depth + width :]], levels)
     return Tensor(shape, tuple(Block(tuple(axis for _, axis in axes), levels) for axes, levels in named))
+
+
+def _keep_one(
+    scope: Scope,
+    named: list[tuple[list[tuple[str, int]], tuple[Neurons, ...]]],
+    blocks: list[Block],
+    touched: Sequence[int],
+    inside: Sequence[tuple[str, int]],
+) -> None:
+    """Where axes of neurons merge that have nothing to do with each other, the first one alone stays free.
+
+    That is the axis of channels where a convolution's weight is flattened.
+    """
+    if len(touched) < 2 or any(len(named[place][0]) > 1 for place in touched):
+        return
+    in_order = sorted(touched, key=lambda place: inside.index(named[place][0][0]))
+    first = next((turn for turn, place in enumerate(in_order) if named[place][1][0].size > 1), 0)
+    kept = in_order[scope.tape.choose((*scope.key("kept"), inside[0][1]), first)]
+    for place in sorted(set(touched) - {kept}, reverse=True):
+        scope.pin_block(blocks[place], "reshape: merged with another axis of neurons, which may change instead")
+        del named[place], blocks[place]
 
 
 def _contiguous(axes: Sequence[tuple[str, int]], inside: Sequence[tuple[str, int]]) -> bool:

@@ -174,7 +174,8 @@ def fit_config(module: torch.nn.Module) -> torch.nn.Module:
     """Bring the configuration of a changed model of transformers up to date, so that `save_pretrained` saves it whole.
 
     Args:
-        module: a changed model; its `config` gets the new sizes.
+        module: a changed model; it gets a configuration of its own, with the new sizes, in place of the one that it
+            may share with other models.
 
     Returns:
         The module.
@@ -206,6 +207,8 @@ def fit_config(module: torch.nn.Module) -> torch.nn.Module:
                 f"{', '.join(f'{key}={value}' for key, value in new.items())} it would be {wanted}; plan the change "
                 f"with the limits loadable(model), or save it with solver_nas.torch.save"
             )
-    for name, value in new.items():
-        setattr(module.config, name, value)
+    before = module.config
+    for part in module.modules():
+        if getattr(part, "config", None) is before:
+            part.config = config
     return module

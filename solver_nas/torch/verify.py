@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -88,11 +90,18 @@ def answered(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, 
         except Exception as error:
             told = str(error).strip().splitlines()
             raise VerificationError(
-                f"the changed module cannot be run: {type(error).__name__}: {told[0] if told else ''}; nothing was "
-                f"changed"
+                f"the changed module cannot be run{_place(error)}: {type(error).__name__}: {told[0] if told else ''}; "
+                f"nothing was changed; limits like minimum(...) or fixed(...) keep sizes that this code needs"
             ) from error
     leaves: list[Any] = pytree.tree_leaves(found)
     return leaves
+
+
+def _place(error: BaseException) -> str:
+    """The line that failed: the innermost one that is not PyTorch's own."""
+    own = Path(torch.__file__).parent
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not Path(f.filename).is_relative_to(own)]
+    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno}, {frames[-1].line})" if frames[1:] else ""
 
 
 def _copied(value: Any) -> Any:

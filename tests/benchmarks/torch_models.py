@@ -57,7 +57,7 @@ _REMOVED = 0.8  # of each layer: what has one neuron left often is 0 behind a Re
 _SOLVING = 5.0  # seconds for a plan
 _GAP = 1e-2  # from which on it is told that the solver was not done
 _SIZES = (64, 96, 128, 192, 224, 256, 288, 299, 384)  # pixels, of which the first is taken that works
-_MOST = 150_000_000  # parameters: what is larger takes too much memory twice in double precision
+_MOST = 400_000_000  # parameters: of what is larger, double precision takes more than 20 GB
 _OUTPUT = "what the model returns stays as it is"  # pins something in every model
 _SHOWN = 110  # characters of a reason
 

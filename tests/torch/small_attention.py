@@ -243,7 +243,13 @@ class LinearAttention(nn.Module):
 
 ATTENTION = (
     case("vit_attention", ViTAttention, images(16), note="heads are literals: 4, 16 and 64 in `forward` stay"),
-    case("packed_attention", PackedAttention, normal((9, 32))),
+    case(
+        "packed_attention",
+        PackedAttention,
+        normal((9, 32)),
+        expectation=Expectation.PINNED,
+        note="as wide as what the model is given",
+    ),
     case("einsum_attention", EinsumAttention, normal((9, 32))),
     case("multihead_attention", SelfAttentionLayer, normal((9, 8))),
     case("cross_attention", CrossAttention, normal((9, 8))),

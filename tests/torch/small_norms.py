@@ -108,6 +108,19 @@ class WeightStandardised(nn.Conv2d):
         return F.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
+class ScaledStandardised(nn.Conv2d):
+    """Likewise, as in NFNets: each filter flattened, and normalised by the function for batches."""
+
+    def __init__(self) -> None:
+        super().__init__(16, 16, 3, padding=1)
+        self.gain = nn.Parameter(torch.ones(16, 1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = self.weight.reshape(1, self.out_channels, -1)
+        flat = F.batch_norm(flat, None, None, weight=(self.gain * 0.5).view(-1), training=True, momentum=0.0)
+        return F.conv2d(x, flat.reshape_as(self.weight), self.bias, self.stride, self.padding)
+
+
 class Cosine(nn.Module):
     """Logits are cosines, as in face recognition."""
 
@@ -154,6 +167,7 @@ NORMS = (
     _WORKS("glu", lambda: Between(nn.GLU(1), 8)),
     _WORKS("maxout", lambda: Between(Maxout(), 8)),
     _WORKS("weight_standardised", lambda: Between(WeightStandardised(16, 16, 3, padding=1)), note="mean over a filter"),
+    _WORKS("scaled_standardised", lambda: Between(ScaledStandardised()), note="mean over a flattened filter"),
     case("cosine_logits", Cosine, normal((8,)), note="a norm over the features"),
     _WORKS("channel_attention_softmax", lambda: Between(_weighted_by_softmax), note="a sum over exp: may be pinned"),
     _PINNED("channel_neighbours", lambda: Between(EfficientChannelAttention()), note="Conv1d over the channels"),

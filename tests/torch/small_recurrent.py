@@ -119,7 +119,13 @@ RECURRENT = (
     case("lstm_2_layers", partial(Recurrent, nn.LSTM, 2), normal((6, 8))),
     case("lstm_bidirectional", partial(Recurrent, nn.LSTM, both=True), normal((6, 8))),
     case("lstm_2_layers_bidirectional", partial(Recurrent, nn.LSTM, 2, both=True), normal((6, 8))),
-    case("lstm_projection", partial(Recurrent, nn.LSTM, 2, projection=10), normal((6, 8))),
+    case(
+        "lstm_projection",
+        partial(Recurrent, nn.LSTM, 2, projection=10),
+        normal((6, 8)),
+        expectation=Expectation.PINNED,
+        note="hidden states of two widths",
+    ),
     case("gru_2_layers_bidirectional", partial(Recurrent, nn.GRU, 2, both=True), normal((6, 8))),
     case("rnn_tanh", partial(Recurrent, nn.RNN), normal((6, 8))),
     case(

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everyone gives it
 from torch import Tensor, nn
@@ -218,10 +220,12 @@ class EveryOther(nn.Module):
         return self.fc2(torch.stack([a * b, a - b], dim=-1).flatten(-2))
 
 
+_pinned = partial(case, expectation=Expectation.PINNED)
+
 SHAPES = (
     case("padded_shortcut", PaddedShortcut, images(8)),
     case("partial_conv", PartialConv, images(8), note="the first 4 channels, by a literal"),
-    case("shifted_channels", ShiftedChannels, normal((6, 8)), note="`fold` is a share of the width"),
+    _pinned("shifted_channels", ShiftedChannels, normal((6, 8)), note="`fold` is a share of the width"),
     case("focus", Focus, images(8)),
     case("uneven_split", UnevenSplit, images(8), note="sizes of the split are literals; conv2 is free to lose outputs"),
     case("rest_of_channels", RestOfChannels, images(8)),
@@ -232,13 +236,13 @@ SHAPES = (
     case("stacked_branches", StackedBranches, images(8)),
     case("unfolded", Unfolded, images(8)),
     case("mixture", Mixture, normal((8,))),
-    case("every_other", EveryOther, normal((8,)), note="channels stand or fall in pairs"),
+    _pinned("every_other", EveryOther, normal((8,)), note="channels stand or fall in pairs"),
     case("tile", lambda: Between(lambda x: x.repeat(1, 2, 1, 1), 32), images(8)),
     case("repeat_interleave", lambda: Between(lambda x: x.repeat_interleave(2, dim=1), 32), images(8)),
     case("pixel_unshuffle", lambda: Between(nn.PixelUnshuffle(2), 64), images(8)),
-    case("roll", lambda: Between(lambda x: x.roll(3, dims=1)), images(8)),
+    _pinned("roll", lambda: Between(lambda x: x.roll(3, dims=1)), images(8), note="by a number of channels"),
     case("upsample", lambda: Between(nn.Upsample(scale_factor=2, mode="bilinear")), images(8)),
-    case(
+    _pinned(
         "roll_residual",
         lambda: Between(lambda x: x + x.roll(4, dims=1)),
         images(8),
