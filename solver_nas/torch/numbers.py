@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
 from solver_nas.errors import VerificationError
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
     from solver_nas.graph import Graph
-    from solver_nas.labels import Labels, Measure
+    from solver_nas.labels import Labels, Measure, Neurons
+    from solver_nas.moves import Moves
     from solver_nas.torch.sizes import Product, Source, Tree
     from solver_nas.torch.structure import Structure
 
@@ -26,6 +28,21 @@ def numbers(labels: Labels) -> Numbers:
     for measure in labels.measures:
         if measure.argument is not None:
             found.setdefault(measure.reason.vertex, {})[cast("tuple[str, int]", measure.argument)] = measure.number
+    return found
+
+
+def common(labels: Labels, moves: Moves) -> Numbers:
+    """What these numbers are if only the neurons are there that a change leaves."""
+
+    def count(array: Neurons) -> int:
+        return int((moves.flat(array)[1] >= 0).sum())
+
+    found: Numbers = {}
+    for measure in labels.measures:
+        if measure.argument is not None:
+            over, under = (prod(map(count, side)) for side in (measure.over, measure.under))
+            places = found.setdefault(measure.reason.vertex, {})
+            places[cast("tuple[str, int]", measure.argument)] = measure.factor * over // max(under, 1)
     return found
 
 

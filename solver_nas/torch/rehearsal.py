@@ -152,7 +152,7 @@ def rehearse(
     # What goes is zero, so that nothing is computed from it where no mask reaches: in recurrences, for instance.
     zeroed = {key: without(present[key], plan) for key, plan in blueprint.arrays.items()}
     old = structure.given({**present, **zeroed}, *inputs)
-    gone = verify.removal(blueprint.before, labels, blueprint, after, structure.made)
+    gone = verify.removal(blueprint.before, labels, blueprint, structure.made)
 
     def original(given: Mapping[str, Any]) -> list[Any]:
         return _picked(verify.computed(nodes, given, structure.returned, gone), kept, old=True)

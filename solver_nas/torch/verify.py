@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from solver_nas.errors import VerificationError
-from solver_nas.torch.numbers import Numbers, numbers
+from solver_nas.torch.numbers import common
 from solver_nas.torch.running import Mask, Removal, run, together_axes
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _wide(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().cpu().to(torch.complex128 if tensor.is_complex() else torch.float64)
 
 
-def removal(graph: Graph, labels: Labels, blueprint: Blueprint, after: Labels, made: Mapping[str, str]) -> Removal:
+def removal(graph: Graph, labels: Labels, blueprint: Blueprint, made: Mapping[str, str]) -> Removal:
     """What a change of sizes takes away from the model before it."""
     stays: dict[str, list[Mask]] = {}
     for port, tensor in labels.tensors.items():
@@ -202,7 +202,7 @@ def removal(graph: Graph, labels: Labels, blueprint: Blueprint, after: Labels, m
             kept[index[index >= 0]] = True
             masks.append(kept.reshape(block.neurons.shape))
         stays[port.vertex] = masks
-    return Removal(graph, labels, stays, numbers(after), _by_node(made))
+    return Removal(graph, labels, stays, common(labels, blueprint.moves), _by_node(made))
 
 
 def addition(labels: Labels, blueprint: Blueprint, after: Labels, made: Mapping[str, str]) -> Removal:
@@ -215,8 +215,7 @@ def addition(labels: Labels, blueprint: Blueprint, after: Labels, made: Mapping[
             if place < len(masks) and len(index) == masks[place].size:
                 masks[place] = (index >= 0).reshape(masks[place].shape)
         stays[port.vertex] = masks
-    before: Numbers = numbers(labels)
-    return Removal(blueprint.after, after, stays, before, _by_node(made))
+    return Removal(blueprint.after, after, stays, common(labels, blueprint.moves), _by_node(made))
 
 
 def _by_node(made: Mapping[str, str]) -> dict[str, str]:

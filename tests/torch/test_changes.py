@@ -463,3 +463,21 @@ def test_without_a_module_changes_lead_to_modules_of_their_own() -> None:
         _ = model.module
     program = model.export()
     assert torch.allclose(program.module()(x), made(x))
+
+
+@pytest.mark.parametrize("more", [-1, 0, 4])
+def test_neurons_are_replaced_among_those_that_are_normalised_together(more: int) -> None:
+    torch.manual_seed(0)
+    norm, head = nn.LayerNorm(8), nn.Linear(8, 3)
+    net = nn.Sequential(nn.Linear(4, 8), norm, head).eval()
+    with torch.no_grad():
+        norm.weight.copy_(torch.linspace(1, 2, 8))
+    scale, weight = norm.weight.detach().clone(), head.weight.detach().clone()
+    worth = np.array([1.0, 2, 3, -9, -9, 6, 7, 8])
+    plan = plan_change(trace(net, torch.randn(2, 4))["0"], more, utility=lambda v: worth if v.nout == 8 else 0.0)
+    assert plan.indices["0"].tolist() == [0, 1, 2, 5, 6, 7, *[-1] * (2 + more)]
+    plan.apply()
+    kept = [0, 1, 2, 5, 6, 7]
+    assert torch.equal(norm.weight[:6], scale[kept])
+    assert torch.equal(head.weight[:, :6], weight[:, kept])
+    assert norm.normalized_shape == (8 + more,)
