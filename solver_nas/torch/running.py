@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from solver_nas.errors import VerificationError
 from solver_nas.graph import Port
-from solver_nas.torch.nodes import operator_of
+from solver_nas.torch.nodes import operator_of, shares, written
 from solver_nas.torch.operator import PREFIX, operators
 
 if TYPE_CHECKING:
@@ -110,7 +110,8 @@ class _Run:
         operation, vertex = self._operations.get(node.name), self._removal.made.get(node.name)
         together = None if operation is None else self._together(operation, node, args, kwargs)
         result = cast("Any", node.target)(*args, **kwargs) if together is None else together
-        return result if vertex is None else self._masked(vertex, result)
+        # A part into which something is written has to remain one; what it is a part of is masked already.
+        return result if vertex is None or (shares(node) and written(node)) else self._masked(vertex, result)
 
     def _done_with(self, node: Node, result: torch.Tensor) -> Any:
         vertex = None if self._removal is None else self._removal.made.get(node.name)

@@ -59,6 +59,10 @@ class Options(NamedTuple):
     whole_heads: bool
 
 
+#: Operations that may write into a part of another tensor: what is zero there says nothing about neurons.
+_ERASING = frozenset({"zero"})
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Structure:
     """A module as the engine sees it.
@@ -287,7 +291,7 @@ class _Builder:
         """Why no rule can be applied; empty if one can."""
         if known is None:
             return f"there is no rule for operator {name!r}"
-        if mutates(node) and is_part(node.args[0]):
+        if mutates(node) and is_part(node.args[0]) and name not in _ERASING:
             return f"{name}: it writes into a part of another tensor"
         return ""
 

@@ -63,6 +63,27 @@ class PackedAttention(nn.Module):
         return self.head(x[:, 0])
 
 
+class KeysWithoutBias(nn.Module):
+    """As in Swin v2: the keys' part of the bias is set to zero each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.width = 4, 8
+        self.inner = nn.Linear(32, 24)
+        self.qkv = nn.Linear(24, 3 * self.heads * self.width)
+        self.proj = nn.Linear(self.heads * self.width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = self.qkv.bias.clone()
+        length = bias.numel() // 3
+        bias[length : 2 * length].zero_()
+        x = F.linear(self.inner(x), self.qkv.weight, bias)
+        b, n, _ = x.shape
+        q, k, v = x.reshape(b, n, 3, self.heads, self.width).permute(2, 0, 3, 1, 4)
+        mixed = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT
+        return self.proj((mixed.softmax(dim=-1) @ v).transpose(1, 2).reshape(b, n, -1))
+
+
 class EinsumAttention(nn.Module):
     """Weights of rank 3, one axis of them for the heads."""
 
@@ -243,6 +264,7 @@ class LinearAttention(nn.Module):
 
 ATTENTION = (
     case("vit_attention", ViTAttention, images(16), note="heads are literals: 4, 16 and 64 in `forward` stay"),
+    case("keys_without_bias", KeysWithoutBias, normal((9, 32))),
     case(
         "packed_attention",
         PackedAttention,
