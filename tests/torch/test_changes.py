@@ -481,3 +481,29 @@ def test_neurons_are_replaced_among_those_that_are_normalised_together(more: int
     assert torch.equal(norm.weight[:6], scale[kept])
     assert torch.equal(head.weight[:, :6], weight[:, kept])
     assert norm.normalized_shape == (8 + more,)
+
+
+class DualPath(nn.Module):
+    """Some channels go one way, the rest another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.conv = 8, nn.Conv2d(3, 12, 1)
+        self.one, self.two = nn.Conv2d(8, 2, 1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        found: torch.Tensor = self.one(x[:, : self.first]) + self.two(x[:, self.first :])
+        return found
+
+
+@pytest.mark.parametrize("left", [6, 2])
+def test_parts_stay_parts_where_less_is_left_than_they_had(left: int) -> None:
+    torch.manual_seed(0)
+    net = DualPath().eval()
+    plan = plan_change(trace(net, images())["conv"], left - 12)
+    kept = plan.indices["conv"]
+    expected = net.conv.weight.detach()[torch.tensor(kept)]
+    plan.apply()
+    assert net.first == (kept < 8).sum() < left
+    assert torch.equal(net.conv.weight, expected)

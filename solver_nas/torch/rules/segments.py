@@ -180,16 +180,20 @@ def _slice(op: Op) -> Tensor:
         x = held(op.scope, x, axis, f"every {step}th position is read")
         return take(op.scope, x, axis, slice(start, stop, step))
     names = ("start", "length") if op.operator == "narrow" else ("start", "end")
-    if block.axes == (axis,) and (start, stop) != (0, size) and all(_settled(op, name, size) for name in names):
+    # What the code says is compared with the sizes at the beginning, once.
+    everything = _once(op, "everything", found=(start, stop) == (0, size))
+    open_ended = [_once(op, f"open {name}", found=_open(op, name, size)) for name in names]
+    written = all(one or op.literal(name, 0) for one, name in zip(open_ended, names, strict=True))
+    if block.axes == (axis,) and not everything and written:
         # The part, and what stands before it, stay; what comes behind is free.
         op.scope.speak(x)
         op.scope.tape.pin(block.neurons[:stop], op.scope.reason(op.written(names[1], 0)))
         return Tensor(op.shape, tuple(one for one in x.blocks if one is not block))
     depth = block.axes.index(axis)
     level, rows = block.levels[depth], block.levels[depth - 1] if depth else None
-    for name, place in zip(names, (start, stop), strict=True):
+    for name, place, is_open in zip(names, (start, stop), open_ended, strict=True):
         number = op.argument(name)
-        if number is None or place == 0 or (place == size and isinstance(number, int) and number > size):
+        if is_open or number == 0:
             # From the beginning, or up to the end, however many there are.
             continue
         if name == "length":
@@ -198,16 +202,20 @@ def _slice(op: Op) -> Tensor:
             op.counted(name, 0, level[..., place:], rows, times=-1)
         else:
             op.counted(name, 0, level[..., :place], rows)
-    if (start, stop) == (0, size):
+    if everything:
         op.scope.speak(x)
         return x
     return part(op.scope, x, axis, start, stop)
 
 
-def _settled(op: Op, name: str, size: int) -> bool:
-    """Whether a limit of a part is written down, or is none."""
+def _once(op: Op, key: str, *, found: bool) -> bool:
+    return bool(op.scope.tape.choose(op.scope.key(key), int(found)))
+
+
+def _open(op: Op, name: str, size: int) -> bool:
+    """Whether there is no limit of a part on this side."""
     number = op.argument(name)
-    return number is None or op.literal(name, 0) or (isinstance(number, int) and number > size)
+    return number is None or (isinstance(number, int) and number > size)
 
 
 @operator("pad", "constant_pad_nd", note="constants beside the neurons stay")
