@@ -17,12 +17,13 @@ from solver_nas.rules import Resized, rule_of
 from solver_nas.weights import Pick
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
     from solver_nas.graph import Vertex
     from solver_nas.labels import (
         IntArray,
         Labels,
+        Measure,
         Memory,
         Neurons,
         ParameterLabels,
@@ -126,6 +127,15 @@ class _Draft:
                     view[axis] = size
             self._views[key] = tuple(view)
             self.storage[key] = tuple(math.prod(view[axis] for axis in axes) for axes in parameter.storage)
+        self._numbers: dict[str, dict[Hashable, int]] = {}
+        for measure in labels.measures:
+            self._numbers.setdefault(measure.reason.vertex, {})[measure.argument] = self._number(measure)
+
+    def _number(self, measure: Measure) -> int:
+        over, under = (
+            math.prod(len(self._moves.flat(array)[0]) for array in side) for side in (measure.over, measure.under)
+        )
+        return measure.factor * over // max(under, 1)
 
     def graph(self) -> Graph:
         changed = {}
@@ -149,6 +159,7 @@ class _Draft:
             {role: self._views[p.key] for role, p in vertex.parameters.items() if p.key in self._views},
             before,
             lambda array: self._moves.flat(array)[0],
+            self._numbers.get(vertex.name, {}),
         )
         attributes = rule.rewrite(vertex, resized)
         if not attributes and parameters == vertex.parameters:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ class Resized:
         before: the input tensors before the change.
         moved: where neurons of a tensor before the change stand after it: maps neurons (one axis) to those
             that take their places, in order.
+        numbers: what the vertex's numbers are after it that the rule calls sizes, by argument.
     """
 
     inputs: tuple[Shape, ...]
@@ -37,6 +38,7 @@ class Resized:
     views: Mapping[str, tuple[int, ...]]
     before: tuple[Tensor, ...]
     moved: Callable[[Neurons], Neurons]
+    numbers: Mapping[Hashable, int] = field(default_factory=dict)
 
     def rows(self, neurons: Neurons, count: int) -> int:
         """How many of `count` equally long rows of neurons, in row-major order, are left: groups, heads."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from solver_nas.errors import BrokenRuleError, SolverNasError
 from solver_nas.labels import Measure, Tensor
-from solver_nas.rules import Scope, Takes, rule
+from solver_nas.rules import Scope, Takes, changed, rule
 from solver_nas.rules.contract import einsum
 from solver_nas.rules.guarding import UnsupportedError, guarded, pinned, reshaping
 from solver_nas.rules.primitives import same
@@ -140,11 +140,30 @@ def operator(
     def register(flow: Flow) -> Flow:
         for name in names:
             apart = together is None if exact is None else exact
-            rule(PREFIX + name, rewrite=reshaping(rewrite), exact=apart, buffers=buffers, takes=takes)(_guarded(flow))
+            follow = _following(reshaping(rewrite))
+            rule(PREFIX + name, rewrite=follow, exact=apart, buffers=buffers, takes=takes)(_guarded(flow))
             _OPERATORS[name] = Operator(name, note, apart, prepare, together, dict(fills or {}), weights, contracts)
         return flow
 
     return register
+
+
+def _following(rewrite: Rewriting) -> Rewriting:
+    """A rewrite after which the numbers among the arguments that the rule calls sizes are what they have to be."""
+
+    def rewritten(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
+        arguments = dict(cast("Mapping[str, object]", vertex.attributes["arguments"]))
+        for key, number in resized.numbers.items():
+            if key is not None:
+                name, place = cast("tuple[str, int]", key)
+                before = arguments[name]
+                if isinstance(before, tuple):
+                    arguments[name] = (*before[:place], number, *before[place + 1 :])
+                else:
+                    arguments[name] = number
+        return {**rewrite(vertex, resized), **changed(vertex, arguments=arguments)}
+
+    return rewritten
 
 
 def _guarded(flow: Flow) -> Callable[[Scope], Tensor]:
