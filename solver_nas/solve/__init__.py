@@ -78,10 +78,10 @@ def solve(problem: Problem, *, time_limit: float = TIME_LIMIT, seed: int = 0, ga
 
 
 def _solve_united(part: Part, deadline: float, seed: int, gap: float) -> Counts:
-    """Solve a part with one bucket for all that are kept equal."""
-    small, place_of = united(part)
+    """Solve a part with one bucket for all that are kept equal, or in proportion."""
+    small, shares = united(part)
     found = solve_counts(small, deadline, seed, gap)
-    return replace(found, kept=tuple(found.kept[place] for place in place_of)) if found.kept else found
+    return replace(found, kept=tuple(found.kept[place] * often for place, often in shares)) if found.kept else found
 
 
 def certify(problem: Problem, counts: Counts, seconds: dict[str, float]) -> Certificate:

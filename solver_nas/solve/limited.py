@@ -222,13 +222,12 @@ def _counts(part: Part, field: Field, states: IntArray) -> Counts:
     for row in field.assumed:
         kept[row] = 1
     for choice, state in zip(field.choices, states.tolist(), strict=True):
-        if choice.block is not None:
-            for bucket, count in choice.block.counts(choice.block.shapes[state]).items():
+        for block in choice.blocks:
+            for bucket, count in block.counts(block.shapes[state]).items():
                 kept[bucket] = count
-            continue
         for place, bucket in enumerate(choice.buckets):
-            kept[bucket] = int(choice.kept[state, place]) if choice.kept is not None else 0
-        if choice.slot >= 0 and choice.new is not None:
+            kept[bucket] = int(choice.kept[state, place])
+        if choice.slot >= 0:
             new[choice.slot] = int(choice.new[state, 0])
     return Counts(Status.FEASIBLE, tuple(kept), tuple(new))
 
@@ -240,8 +239,6 @@ def _nearby(part: Part, field: Field, mixed: Mixture, search: Search, deadline: 
         for row in field.assumed:
             windows[row] = (1, 1)
         for choice, shares in zip(field.choices, mixed.shares, strict=True):
-            if choice.kept is None:
-                continue
             for place, bucket in enumerate(choice.buckets):
                 mean = sum(share * float(choice.kept[state, place]) for state, share in shares.items())
                 low, high = windows[bucket]
@@ -279,13 +276,11 @@ def _windows(part: Part, field: Field, opened: Sequence[IntArray]) -> list[Windo
     """Lowest and highest count of every bucket in what is open."""
     windows = [(bucket.least, bucket.most) for bucket in part.buckets]
     for choice, states in zip(field.choices, opened, strict=True):
-        if choice.block is not None:
-            for group, columns in zip(choice.block.cells, choice.block.shapes[states][:, 1:].T, strict=True):
+        for block in choice.blocks:
+            for group, columns in zip(block.cells, block.shapes[states][:, 1:].T, strict=True):
                 for bucket in group:
                     windows[bucket] = (0, int(columns.max()))
-            continue
         for place, bucket in enumerate(choice.buckets):
-            if choice.kept is not None:
-                inside = choice.kept[states, place]
-                windows[bucket] = (int(inside.min()), int(inside.max()))
+            inside = choice.kept[states, place]
+            windows[bucket] = (int(inside.min()), int(inside.max()))
     return windows

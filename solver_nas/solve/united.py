@@ -1,13 +1,13 @@
-"""Buckets of which equally many stay, as one."""
+"""Buckets of which equally many stay, or some multiple, as one."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from fractions import Fraction
+from math import gcd, lcm
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from solver_nas.problem import Bucket, Count, Monomial, Wish
 
@@ -18,73 +18,97 @@ if TYPE_CHECKING:
     from solver_nas.solve.parts import Part
 
 
-def united(part: Part) -> tuple[Part, tuple[int, ...]]:
-    """The part with one bucket for all that balances keep equal, whatever else goes.
+class Share(NamedTuple):
+    """What a bucket is in the smaller part: `often` of its classes go with one of a bucket there."""
+
+    place: int
+    often: int
+
+
+def united(part: Part) -> tuple[Part, tuple[Share, ...]]:
+    """The part with one bucket for all that balances keep equal, or in proportion, whatever else goes.
 
     Prices see one choice then, instead of several and what keeps them equal: their bounds are far closer.
 
     Returns:
-        The part, and for each of the given buckets the one that it is in now.
+        The part, and what each of the given buckets is in it.
     """
-    place_of = _places(part)
-    buckets = [
-        _together([b for b, at in zip(part.buckets, place_of, strict=True) if at == p]) for p in sorted({*place_of})
-    ]
-    if len(buckets) == len(part.buckets):
-        return part, tuple(range(len(buckets)))
+    shares = _shares(part)
+    places = sorted({share.place for share in shares})
+    if len(places) == len(part.buckets):
+        return part, shares
 
     def count(given: Count) -> Count:
         keep: dict[int, int] = {}
         for bucket, often in given.keep.items():
-            keep[place_of[bucket]] = keep.get(place_of[bucket], 0) + often
+            place, times = shares[bucket]
+            keep[place] = keep.get(place, 0) + often * times
         return replace(given, keep={bucket: often for bucket, often in keep.items() if often})
 
+    members: list[list[tuple[Bucket, int]]] = [[] for _ in places]
+    for bucket, share in zip(part.buckets, shares, strict=True):
+        members[share.place].append((bucket, share.often))
     balances = tuple(map(count, part.balances))
-    return (
-        replace(
-            part,
-            buckets=tuple(buckets),
-            sizes=tuple(map(count, part.sizes)),
-            wishes=tuple(Wish(count(wish.count), wish.target) for wish in part.wishes),
-            rectangles=tuple(
-                r._replace(
-                    rows=tuple(place_of[row] if row >= 0 else row for row in r.rows), cells=tuple(map(count, r.cells))
-                )
-                for r in part.rectangles
-            ),
-            balances=tuple(one for one in balances if not one.rigid or one.constant),
-            budgets=tuple(_budget(budget, count) for budget in part.budgets),
-            grids=tuple(grid._replace(size=count(grid.size)) for grid in part.grids),
-            numbers=tuple(range(len(buckets))),
+    small = replace(
+        part,
+        buckets=tuple(map(_together, members)),
+        sizes=tuple(map(count, part.sizes)),
+        wishes=tuple(Wish(count(wish.count), wish.target) for wish in part.wishes),
+        rectangles=tuple(
+            r._replace(
+                rows=tuple(shares[row].place if row >= 0 else row for row in r.rows), cells=tuple(map(count, r.cells))
+            )
+            for r in part.rectangles
         ),
-        tuple(place_of),
+        balances=tuple(one for one in balances if not one.rigid or one.constant),
+        budgets=tuple(_budget(budget, count) for budget in part.budgets),
+        grids=tuple(grid._replace(size=count(grid.size)) for grid in part.grids),
+        numbers=tuple(range(len(places))),
     )
+    return small, shares
 
 
-def _places(part: Part) -> list[int]:
-    """The new place of every bucket."""
+def _shares(part: Part) -> tuple[Share, ...]:
     apart = {row for rectangle in part.rectangles for row in rectangle.rows}
     apart |= {place for place, bucket in enumerate(part.buckets) if bucket.forced is not None}
-    pairs = []
-    if not part.slots and not part.shared:
-        for balance in part.balances:
-            plain = not balance.constant and len(balance.keep) == 2 and not sum(balance.keep.values())
-            if plain and apart.isdisjoint(balance.keep):
-                pairs.append(tuple(balance.keep))
-    left, right = np.array(pairs, np.int64).reshape(-1, 2).T
-    many = len(part.buckets)
-    matrix = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(many, many))
-    component = connected_components(matrix, directed=False)[1].tolist()
-    order = {which: place for place, which in enumerate(dict.fromkeys(component))}
-    return [order[which] for which in component]
+    ratios: dict[int, dict[int, Fraction]] = {place: {} for place in range(len(part.buckets))}
+    for balance in part.balances if not part.slots and not part.shared else ():
+        if len(balance.keep) == 2 and not balance.constant and apart.isdisjoint(balance.keep):
+            (one, factor), (other, against) = balance.keep.items()
+            if factor * against < 0:
+                ratios[one].setdefault(other, Fraction(-factor, against))
+                ratios[other].setdefault(one, Fraction(-against, factor))
+    groups: list[dict[int, Fraction]] = []
+    seen: set[int] = set()
+    for first in ratios:
+        if first not in seen:
+            group = {first: Fraction(1)}
+            queue = [first]
+            for place in queue:
+                for other, ratio in ratios[place].items():
+                    if other not in group:
+                        group[other] = group[place] * ratio
+                        queue.append(other)
+            seen |= group.keys()
+            groups.append(group)
+    found: dict[int, Share] = {}
+    for number, group in enumerate(groups):
+        unit = Fraction(
+            gcd(*(amount.numerator for amount in group.values())),
+            lcm(*(amount.denominator for amount in group.values())),
+        )
+        found |= {place: Share(number, int(amount / unit)) for place, amount in group.items()}
+    return tuple(found[place] for place in range(len(part.buckets)))
 
 
-def _together(buckets: Sequence[Bucket]) -> Bucket:
-    if len(buckets) == 1:
-        return buckets[0]
-    most = min(len(bucket.classes) for bucket in buckets)
-    utilities = np.sum([bucket.utilities[:most] for bucket in buckets], axis=0)
-    return Bucket(buckets[0].classes[:most], utilities, sum(bucket.neurons for bucket in buckets), -1)
+def _together(members: Sequence[tuple[Bucket, int]]) -> Bucket:
+    """One bucket, of which each class is so many of each of the others."""
+    if len(members) == 1 and members[0][1] == 1:
+        return members[0][0]
+    most = min(len(bucket.classes) // often for bucket, often in members)
+    steps = [bucket.utilities[: most * often].reshape(most, often).sum(axis=1) for bucket, often in members]
+    neurons = sum(bucket.neurons * often for bucket, often in members)
+    return Bucket(members[0][0].classes[:most], np.sum(steps, axis=0), neurons, -1)
 
 
 def _budget(budget: Budget, count: Callable[[Count], Count]) -> Budget:

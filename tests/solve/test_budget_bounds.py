@@ -590,7 +590,7 @@ def check_open(name: str, found: Run, points: Points, valid: Mask, worth: Floats
     rows = np.flatnonzero(good & (worth >= best - _CLOSE))
     for choice, states in zip(found.field.choices, found.priced.open, strict=True):
         inside &= [is_open(choice, states, points.kept[row], points.new[row]) for row in rows]
-    if any(choice.block is not None for choice in found.field.choices):
+    if any(choice.blocks for choice in found.field.choices):
         # Of shapes that are alike, one will do.
         assert inside.any(), f"{name}: none of the best is open"
     else:
@@ -598,9 +598,10 @@ def check_open(name: str, found: Run, points: Points, valid: Mask, worth: Floats
 
 
 def is_open(choice: Choice, states: Ints, kept: Ints, new: Ints) -> bool:
-    if choice.block is not None:
-        shape = [kept[list(choice.block.rows)].sum(), *(kept[list(cells)].max() for cells in choice.block.cells)]
-        return bool((choice.block.shapes[states] == shape).all(axis=1).any())
+    if choice.blocks:
+        (block,) = choice.blocks
+        shape = [kept[list(block.rows)].sum(), *(kept[list(cells)].max() for cells in block.cells)]
+        return bool((block.shapes[states] == shape).all(axis=1).any())
     size = kept[list(choice.buckets)].sum() + (new[choice.slot] if choice.slot >= 0 else 0)
     return bool((choice.features[states, 0] == size).any())
 

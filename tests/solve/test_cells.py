@@ -23,6 +23,11 @@ _MOST_POINTS = 20_000
 _NOTHING = Part((), 0, (), (), (), (), (), (), None, (), (), (), (), ())
 
 
+def nothing(states: int) -> tuple[Ints, Ints]:
+    """No buckets kept, and nothing new."""
+    return np.zeros((states, 0), np.int64), np.zeros((states, 1), np.int64)
+
+
 @dataclass(frozen=True)
 class Everything:
     """All combinations of states.
@@ -62,7 +67,7 @@ def random_field(rng: Rng) -> Field:
             features = [rng.integers(0, 30, count).astype(np.float64) for _ in range(3)]
         gain = np.cumsum(rng.normal(0.5, 1.0, count)) if chance(rng, 0.5) else rng.integers(-3, 9, count).astype(float)
         table = np.stack(features, axis=1)
-        choices.append(Choice(gain, table, width, None, None, (), -1))
+        choices.append(Choice(gain, table, width, *nothing(len(gain)), (), -1))
         width += table.shape[1]
     owner = np.repeat(np.arange(len(choices)), [choice.features.shape[1] for choice in choices]).astype(np.int64)
     many = int(rng.integers(1, 7))
@@ -165,7 +170,7 @@ def test_mini_buckets_are_a_bound_as_well(block: int, monkeypatch: pytest.Monkey
 
 def test_states_on_their_own_make_the_bound_exact() -> None:
     features = np.arange(4.0)[:, None]
-    choices = tuple(Choice(np.array([0.0, 3.0, 4.0, 4.5]), features, first, None, None, (), -1) for first in range(2))
+    choices = tuple(Choice(np.array([0.0, 3.0, 4.0, 4.5]), features, first, *nothing(4), (), -1) for first in range(2))
     row = Row(np.zeros(2), (Pair(1.0, 0, 1),), {}, 4.0, "row")
     field = Field(_NOTHING, choices, np.eye(2), np.zeros(2), (row,), np.array([0, 1]), (), {}, 0.0)
     for prices in (np.array([0.0]), np.array([0.6]), np.array([2.0])):

@@ -26,7 +26,9 @@ def chain(links: int, seed: int, share: float) -> Landscape:
     for place, width in enumerate(widths.tolist()):
         states = np.arange(1, width + 1)
         gain = np.cumsum(np.sort(rng.lognormal(size=width))[::-1])
-        choices.append(Choice(gain, states[:, None].astype(float), place, states[:, None], None, (place,), -1))
+        choices.append(
+            Choice(gain, states[:, None].astype(float), place, states[:, None], 0 * states[:, None], (place,), -1)
+        )
     high = share * float((widths[1:] * widths[:-1]).sum())
     pairs = tuple(Pair(1 / high, place, place + 1) for place in range(links - 1))
     rows = (Row(np.zeros(links), pairs, {}, 1.0, "products"),)

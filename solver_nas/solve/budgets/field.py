@@ -30,20 +30,21 @@ class Choice:
         gain: what each state is worth.
         features: shape (states, features).
         first: the number of its first feature in the field.
-        kept: shape (states, buckets): how many of each bucket live; `None` for a block, which says it itself.
-        buckets: the buckets that it decides about.
+        kept: shape (states, buckets): how many of each bucket live.
+        new: shape (states, 1): how many are inserted.
+        buckets: the buckets that it decides about, beside those of rectangles.
         slot: the insertion slot that it decides about, or -1.
-        block: the rectangles whose shape it is, or `None`.
+        blocks: the rectangles that it decides about, each with one shape for every state.
     """
 
     gain: FloatArray
     features: FloatArray
     first: int
-    kept: IntArray | None
-    new: IntArray | None
+    kept: IntArray
+    new: IntArray
     buckets: tuple[int, ...]
     slot: int
-    block: Block | None = None
+    blocks: tuple[Block, ...] = ()
 
     @property
     def inside(self) -> slice:
@@ -126,9 +127,9 @@ class Field:
                 choice,
                 gain=choice.gain[keep],
                 features=choice.features[keep],
-                kept=None if choice.kept is None else choice.kept[keep],
-                new=None if choice.new is None else choice.new[keep],
-                block=None if choice.block is None else choice.block.only(keep),
+                kept=choice.kept[keep],
+                new=choice.new[keep],
+                blocks=tuple(block.only(keep) for block in choice.blocks),
             )
             for choice, keep in zip(self.choices, states, strict=True)
         )

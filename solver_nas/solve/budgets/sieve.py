@@ -59,7 +59,7 @@ def sifted(field: Field, part: Part, value: Callable[[Count], tuple[FloatArray, 
             one, size = found
             stay[one] &= size <= row.high + _ROUNDING
     for place, choice in enumerate(field.choices):
-        if choice.block is not None:
+        if choice.blocks:
             stay[place] &= _undominated(field, rows, place, stay[place])
     return replace(field, rows=tuple(rows)).only([np.flatnonzero(keep) for keep in stay])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from solver_nas.solve.solution import kept_utility
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+    from solver_nas.labels import IntArray
     from solver_nas.problem import Budget, Gauge, Monomial
     from solver_nas.solve.parts import Part
     from solver_nas.utility import FloatArray
@@ -65,14 +67,19 @@ class _Survey:
 
     def field(self) -> Field:
         part = self.part
-        taken: set[int] = set()
+        taken: set[int] = set(self.assumed) | set(self.settled)
         for block in self.blocks:
-            self._block(block)
             taken |= set(block.buckets)
-        taken |= set(self.assumed) | set(self.settled)
+        followers = _followers(part, self.blocks, taken)
+        following = {id(block) for blocks in followers.values() for block, _ in blocks}
+        for block in self.blocks:
+            if id(block) not in following:
+                self._block(block)
         alike = {bucket: slot for bucket, slot in _alike(part, self.ends).items() if bucket not in self.settled}
         for place in range(len(part.buckets)):
-            if place not in taken:
+            if place in followers:
+                self._leading(place, followers[place])
+            elif place not in taken:
                 self._bucket(place, alike.get(place, -1))
         merged = set(alike.values())
         for slot in range(part.slots):
@@ -144,8 +151,26 @@ class _Survey:
         return np.concatenate([gains[: self.most], np.zeros(max(self.most - len(gains), 0))])
 
     def _block(self, block: Block) -> None:
-        names = [("block", block.buckets[0] * 64 + place) for place in range(block.features.shape[1])]
-        self._add(Choice(block.gain, block.features, self.width, None, None, block.buckets, -1, block), names)
+        kept, new = np.zeros((len(block.gain), 0), np.int64), np.zeros((len(block.gain), 1), np.int64)
+        self._add(Choice(block.gain, block.features, self.width, kept, new, (), -1, (block,)), _names(block))
+
+    def _leading(self, place: int, followers: Sequence[tuple[Block, Fraction]]) -> None:
+        """A bucket and blocks whose cells have to be as many as it keeps: for every count, their best shapes."""
+        low, high = self.ends[place]
+        value = np.concatenate([[0.0], np.cumsum(self.part.buckets[place].utilities)])
+        kept = np.arange(low, high + 1)
+        gain, shapes = value[kept], []
+        for block, times in followers:
+            best = _best_shapes(block, times, high + 1)[kept]
+            gain = gain + np.where(best >= 0, block.gain[best], -np.inf)
+            shapes.append(best)
+        good = np.flatnonzero(np.isfinite(gain))
+        blocks = tuple(block.only(best[good]) for (block, _), best in zip(followers, shapes, strict=True))
+        kept = kept[good]
+        features = np.concatenate([kept[:, None].astype(np.float64), *(block.features for block in blocks)], axis=1)
+        new = np.zeros((len(kept), 1), np.int64)
+        names = [("keep", place), *(name for block in blocks for name in _names(block))]
+        self._add(Choice(gain[good], features, self.width, kept[:, None], new, (place,), -1, blocks), names)
 
     # -- sizes -------------------------------------------------------------------------------
 
@@ -285,6 +310,50 @@ class _Survey:
         for end, sign in ((high, 1.0), (low, -1.0)):
             if end is not None:
                 yield Row(vector * (sign / scale), (), {}, (end - constant) * sign / scale, text)
+
+
+def _names(block: Block) -> list[tuple[str, int]]:
+    return [("block", block.buckets[0] * 64 + place) for place in range(block.features.shape[1])]
+
+
+def _followers(part: Part, blocks: Sequence[Block], taken: Collection[int]) -> dict[int, list[tuple[Block, Fraction]]]:
+    """Bucket -> blocks of one rectangle whose cells are in proportion to it, and cells per neuron of the bucket.
+
+    Nothing but the number of cells may matter of such a block, so that of all shapes with so many, the best will do.
+    """
+    found: dict[int, list[tuple[Block, Fraction]]] = {}
+    if part.slots:
+        return found
+    counts = [
+        *(wish.count for wish in part.wishes),
+        *(count for budget in part.budgets for count in budget.counts),
+        *(grid.size for grid in part.grids),
+        *part.balances,
+    ]
+    for block in blocks:
+        if len(block.cells) > 1 or any(count.keep.get(row) for count in counts for row in block.rows):
+            continue
+        for balance in part.balances:
+            often = {balance.keep.get(bucket, 0) for bucket in block.cells[0]}
+            rest = {bucket: factor for bucket, factor in balance.keep.items() if bucket not in block.cells[0]}
+            if len(often) == len(rest) == 1 and not balance.constant:
+                ((bucket, factor),) = rest.items()
+                times = Fraction(-factor, often.pop() or 1)
+                if times > 0 and bucket not in taken:
+                    found.setdefault(bucket, []).append((block, times))
+                    break
+    return found
+
+
+def _best_shapes(block: Block, times: Fraction, counts: int) -> IntArray:
+    """For 0, 1, 2, ... neurons, the shape of the highest gain with so many times as many cells; -1 where none has."""
+    cells = block.shapes[:, 0] * block.shapes[:, 1]
+    neurons, rest = np.divmod(cells * times.denominator, times.numerator)
+    fits = np.flatnonzero((rest == 0) & (neurons < counts))
+    order = fits[np.lexsort((fits[::-1], block.gain[fits]))]  # of equal ones, the first one comes last
+    best = np.full(counts, -1, np.int64)
+    best[neurons[order]] = order
+    return best
 
 
 def _ends(part: Part, apart: Collection[int]) -> tuple[list[tuple[int, int]], tuple[Budget, ...]]:
