@@ -150,9 +150,12 @@ class Plan:
             The same keys; new entries are zero.
 
         Raises:
-            PlanError: an array has another shape than its parameter had.
+            PlanError: an array has another shape than its parameter had, or there is no such parameter.
         """
-        return follow(self.blueprint, arrays)
+        if unknown := sorted(arrays.keys() - self.model.arrays.keys()):
+            some = ", ".join(map(repr, list(self.model.arrays)[:3]))
+            raise PlanError(f"there is no parameter {unknown[0]!r}; keys are those of the model's own: {some}, ...")
+        return follow(self.blueprint, {key: np.asarray(array) for key, array in arrays.items()})
 
     def apply(self, optimizer: object = None) -> Change:
         """Carry the plan out: all of it, or, if anything fails, nothing.

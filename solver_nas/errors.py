@@ -97,5 +97,9 @@ class ExtraError(SolverNasError, ImportError):
     """A package that only some of the library needs is missing; the message says how to install it."""
 
 
+class RecordingWarning(UserWarning):
+    """Some neurons, or all of them, were not seen while contributions were recorded."""
+
+
 class RelaxedWarning(UserWarning):
     """An exact request was impossible; the nearest sizes were used instead."""

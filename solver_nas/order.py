@@ -119,9 +119,9 @@ def _reorder(
         if not np.array_equal(np.sort(wanted), np.sort(have)):
             continue
         for key, array in sources.items():
-            if key not in reordered and array.ndim == 1 and np.array_equal(array["label"], have):
+            if key not in reordered and np.array_equal(array["label"].reshape(-1), have):
                 order = np.empty(len(have), np.intp)
                 order[np.argsort(wanted, kind="stable")] = np.argsort(have, kind="stable")
-                sources[key] = array[order]
+                sources[key] = array.reshape(-1)[order].reshape(array.shape)
                 return key
     return None

@@ -155,6 +155,8 @@ def test_what_accompanies_parameters_is_selected_alike() -> None:
         assert (old[key].reshape(-1)[followed[key][kept].astype(int)] == array[kept]).all()
     with pytest.raises(PlanError, match=r"the array for parameter 'a.weight' has shape \(1,\)"):
         plan.follow({"a.weight": np.zeros(1)})
+    with pytest.raises(PlanError, match=r"there is no parameter 'module.a.weight'; keys are those of the model's own"):
+        plan.follow({"module.a.weight": marks["a.weight"]})
 
 
 SCRIPT = """

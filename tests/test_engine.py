@@ -223,3 +223,13 @@ def test_agrees_with_trying_everything_when_growing(
     case: tuple[list[Step], list[Wanted], list[np.ndarray]],
 ) -> None:
     agree(case, most_new=3)
+
+
+def test_new_rows_of_one_neuron_stand_beside_the_rows_that_they_follow() -> None:
+    steps = [
+        Step("input", (), 1, 0),
+        Step("source", (0,), 1, 0),
+        Step("join", (1, 1), 0, 0),
+        Step("grouped", (2,), 2, 1),
+    ]
+    agree((steps, [Wanted(1, 1, exact=True)], [np.zeros(1), np.zeros(1), np.zeros(2), np.zeros(2)]), most_new=1)

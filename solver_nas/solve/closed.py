@@ -60,8 +60,11 @@ def _factor(wish: Wish) -> int:
 
 
 def _candidates(wishes: Sequence[Wish], total: int, least: int, *, grows: bool, most_new: int | None) -> list[int]:
-    """Counts at which the deviation can be least: next to a wish, and the present one."""
-    found = {total} if most_new is None else {total, total + most_new}
+    """Counts at which the deviation can be least: next to a wish, the present one, and the ends."""
+    # A wish may exclude one of them, if that is the present size.
+    found = {least, least + 1, total, total - 1}
+    if most_new is not None:
+        found |= {total + most_new, total + most_new - 1}
     for wish in wishes:
         exact = (wish.target.size - wish.count.constant) / _factor(wish)
         present = (wish.target.before - wish.count.constant) // _factor(wish)

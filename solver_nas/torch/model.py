@@ -224,9 +224,14 @@ class TorchModel(Editable):
         return Recording(self, every, smoothing)
 
     def default_utility(self, handle: Handle) -> NDArray[np.float64] | float:
-        """What was recorded, if something was; otherwise the norm of each neuron's weights."""
-        if self.observers:
-            return recorded(handle)
+        """What was recorded, if something was; otherwise the norm of each neuron's weights.
+
+        Where nothing was recorded for a vertex that makes neurons, but something for others, the norms of its weights
+        stand in, scaled to the mean of all that was recorded.
+        """
+        return recorded(self, handle, lambda: self._norms(handle)) if self.observers else self._norms(handle)
+
+    def _norms(self, handle: Handle) -> NDArray[np.float64] | float:
         weight = self.computed_weight(handle.name)
         return magnitude(handle) if weight is None else norms(handle, weight, self.tensors)
 

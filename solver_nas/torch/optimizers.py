@@ -56,6 +56,9 @@ def followed(
         RequestError: it remembers something of another shape, which cannot be followed.
     """
     found = {}
+    if isinstance(optimizer, torch.optim.LBFGS) and optimizer.state:
+        # It remembers directions in the space of all parameters together, beside the first of them.
+        raise RequestError(_refused("LBFGS remembers directions of all parameters together"))
     for name, value in optimizer.state.get(parameter, {}).items():
         if not isinstance(value, torch.Tensor) or value.dim() == 0 or value.numel() == 1 < parameter.numel():
             continue
@@ -63,12 +66,20 @@ def followed(
         made = None if gone is None else _selected(value, plan, storage, gone)
         if made is None:
             raise RequestError(
-                f"{type(optimizer).__name__} remembers {name!r} of shape {tuple(value.shape)} about a parameter of "
-                f"shape {tuple(parameter.shape)}, which cannot be followed: clear its state (optimizer.state.clear()), "
-                f"or make a new optimizer behind the change"
+                _refused(
+                    f"{type(optimizer).__name__} remembers {name!r} of shape {tuple(value.shape)} about a parameter of "
+                    f"shape {tuple(parameter.shape)}"
+                )
             )
         found[name] = made
     return found
+
+
+def _refused(what: str) -> str:
+    return (
+        f"{what}, which cannot be followed: clear its state (optimizer.state.clear()), or make a new optimizer behind "
+        f"the change"
+    )
 
 
 def taken(tensor: torch.Tensor, plan: ArrayPlan) -> torch.Tensor:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 
-from solver_nas.errors import RequestError
+from solver_nas.classes import classify
+from solver_nas.errors import RecordingWarning, RequestError
 from solver_nas.graph import Port
+from solver_nas.labels import FIXED
 from solver_nas.magnitude import own_labels
 from solver_nas.observe import SMOOTHING, Contribution, Every, observed
 from solver_nas.requests import is_whole
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
@@ -22,6 +26,10 @@ if TYPE_CHECKING:
 
     from solver_nas.frontend import Handle
     from solver_nas.torch.model import TorchModel
+
+    Worth: TypeAlias = NDArray[np.float64] | float
+
+_SHOWN = 5  # vertices in a warning
 
 
 class Recording:
@@ -44,11 +52,9 @@ class Recording:
     def __enter__(self) -> Self:
         """Watch the modules."""
         modules = dict(self._model.module.named_modules())
-        labels = self._model.labels
-        for vertex in self._model.graph.vertices:
-            module = modules.get(vertex.name)
-            if module is not None and vertex.parameters and len(own_labels(labels, vertex)):
-                self._hooks.append(module.register_forward_hook(self._hook(vertex.name)))
+        for name in makers(self._model):
+            if name in modules:
+                self._hooks.append(modules[name].register_forward_hook(self._hook(name)))
         if not self._hooks:
             raise RequestError("no vertex is the output of a module of its own, so that nothing can be recorded")
         return self
@@ -56,18 +62,48 @@ class Recording:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        """Stop watching."""
+        """Stop watching; what was not seen is told."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
+        if kind is None:
+            self._tell()
+
+    def _tell(self) -> None:
+        wanted = makers(self._model)
+        missing = [name for name in wanted if observed(self._model[name]).metric is None]
+        if len(missing) == len(wanted):
+            told = "nothing was recorded: no backward pass has reached the module; neurons are worth what they were"
+        elif missing:
+            shown = ", ".join(map(repr, missing[:_SHOWN])) + (", ..." if len(missing) > _SHOWN else "")
+            told = (
+                f"nothing was recorded for {shown}, whose outputs are those of no module, or which no backward pass "
+                f"has reached; the norms of their weights stand in, with the mean of what was recorded for the others"
+            )
+        else:
+            return
+        warnings.warn(RecordingWarning(told), stacklevel=3)
 
     def _hook(self, name: str) -> Any:
-        def forward(_: torch.nn.Module, __: Any, output: Any) -> None:
-            if isinstance(output, torch.Tensor) and output.requires_grad:
-                hook: Any = output.register_hook  # which has no types
-                hook(lambda grad: self._seen(name, output.detach(), grad.detach()))
+        def forward(_: torch.nn.Module, __: Any, output: Any) -> Any:
+            if not torch.is_grad_enabled():
+                return None
+            if isinstance(output, torch.Tensor) and output.is_floating_point() and not output.requires_grad:
+                # Frozen, as all before it; a copy, since a leaf must not be written into.
+                output = output.detach().requires_grad_().clone()
+                self._watch(name, output)
+                return output
+            # What a recurrence returns first is its output.
+            first = output[0] if isinstance(output, tuple) and output else output
+            if isinstance(first, torch.Tensor) and first.requires_grad:
+                self._watch(name, first)
+            return None
 
         return forward
+
+    def _watch(self, name: str, output: torch.Tensor) -> None:
+        hook: Any = output.register_hook  # which has no types
+        hook(lambda grad: self._seen(name, output.detach(), grad.detach()))
 
     def _seen(self, name: str, output: torch.Tensor, grad: torch.Tensor) -> None:
         """One more backward pass has reached a vertex."""
@@ -103,7 +139,35 @@ def _by_neuron(values: torch.Tensor, handle: Handle) -> NDArray[np.float64] | No
     return found
 
 
-def recorded(handle: Handle) -> NDArray[np.float64] | float:
-    """What was recorded of a vertex; nothing for others, so that unlike numbers are not added."""
+def makers(model: TorchModel) -> list[str]:
+    """The vertices whose parameters make neurons that can go; of several results of one operation, the first."""
+    class_of, _ = classify(model.labels)
+    rest = class_of != class_of[FIXED]
+    found = []
+    for vertex in model.graph.vertices:
+        mine = own_labels(model.labels, vertex) if vertex.parameters else rest[:0]
+        if len(mine) and rest[mine].any():
+            found.append(vertex.name)
+            rest[mine] = False
+    return found
+
+
+def recorded(model: TorchModel, handle: Handle, norms: Callable[[], Worth]) -> Worth:
+    """What was recorded of a vertex; for one that makes neurons and was not seen, its norms in a comparable unit.
+
+    All others get nothing, so that unlike numbers are not added.
+
+    Args:
+        model: of which something was recorded.
+        handle: one of its vertices.
+        norms: what its neurons are worth without a recording.
+    """
     metric = observed(handle).metric
-    return 0.0 if metric is None else metric.copy()
+    if metric is not None:
+        return metric.copy()
+    if handle.name not in makers(model):
+        return 0.0
+    worth = np.asarray(norms(), np.float64)
+    seen = [found for one in model if (found := observed(one).metric) is not None]
+    mean = float(worth.mean()) if worth.size else 0.0
+    return worth * (float(np.concatenate(seen).mean()) / mean) if mean > 0 else worth

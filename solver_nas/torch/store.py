@@ -8,13 +8,16 @@ are
     attributes  JSON: [path of the module, attributes and positions from there on, number] for every attribute from
                 which the module's code reads a size
     shared      JSON: path -> path of the same tensor, for those that are shared
-    checksum    SHA-256, in hexadecimal digits, of attributes, shared, and the tensors, by name
+    factors     JSON: [path of the module, attribute, number] for every attribute that is a `float`: scales, rates. A
+                module that is built with other arguments than the saved one often differs there
+    checksum    SHA-256, in hexadecimal digits, of attributes, shared, factors, and the tensors, by name
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,6 +32,7 @@ from solver_nas.torch.attributes import declared, sized
 from solver_nas.torch.binding import held
 from solver_nas.torch.shadow import shadow_of, whole_numbers, write
 from solver_nas.torch.sizes import Attribute, sources
+from solver_nas.torch.tensors import laid_out
 from solver_nas.torch.unwrapping import unwrapped
 from solver_nas.torch.writing import Writing
 
@@ -47,6 +51,7 @@ class _Content(NamedTuple):
     tensors: dict[str, torch.Tensor]
     attributes: dict[Attribute, int]
     shared: dict[str, str]
+    factors: dict[tuple[str, str], float]
 
 
 def save(model: TorchModel, path: str | os.PathLike[str]) -> None:
@@ -70,8 +75,9 @@ def save(model: TorchModel, path: str | os.PathLike[str]) -> None:
     tensors = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in model.tensors.items()}
     attributes = json.dumps([[one.module, one.path, numbers[one]] for one in sorted(read, key=str)])
     shared = json.dumps({name: key for name, key in keys.items() if name != key}, sort_keys=True)
-    metadata = {"format": FORMAT, "version": VERSION, "attributes": attributes, "shared": shared}
-    metadata["checksum"] = _checksum(attributes, shared, tensors)
+    factors = json.dumps([[*place, value] for place, value in sorted(_factors(module).items())])
+    told = {"attributes": attributes, "shared": shared, "factors": factors}
+    metadata = {"format": FORMAT, "version": VERSION, **told, "checksum": _checksum(told, tensors)}
     replace_file(path, as_bytes(tensors, metadata))
 
 
@@ -81,7 +87,8 @@ def load(module: torch.nn.Module, path: str | os.PathLike[str]) -> torch.nn.Modu
     Parameters stay the same objects. All or nothing: if anything is wrong, the module is what it was.
 
     Args:
-        module: of the same class, built with the same arguments; its sizes and tensors are replaced.
+        module: of the same class, built with the same arguments; its sizes and tensors are replaced. Numbers of type
+            `float` that its parts hold in attributes, such as scales, have to be those of the saved one.
         path: the file's.
 
     Returns:
@@ -139,19 +146,30 @@ def _content(path: str | os.PathLike[str]) -> _Content:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except SafetensorError as error:
         raise StoreError(f"it is not a whole safetensors file ({error}); {_DAMAGED}") from error
-    attributes, shared = metadata.get("attributes", ""), metadata.get("shared", "")
-    if _checksum(attributes, shared, tensors) != metadata.get("checksum"):
+    told = {name: metadata.get(name, "") for name in ("attributes", "shared", "factors")}
+    if _checksum(told, tensors) != metadata.get("checksum"):
         raise StoreError(f"its checksum does not fit its content; {_DAMAGED}")
     try:
-        listed = json.loads(attributes)
+        listed, factors = json.loads(told["attributes"]), json.loads(told["factors"])
         numbers = {Attribute(str(name), tuple(steps)): int(number) for name, steps, number in listed}
-        return _Content(tensors, numbers, dict(json.loads(shared)))
+        known = {(str(name), str(attribute)): float(value) for name, attribute, value in factors}
+        return _Content(tensors, numbers, dict(json.loads(told["shared"])), known)
     except (TypeError, ValueError) as error:
         raise StoreError(f"its attributes cannot be read ({error}); {_DAMAGED}") from error
 
 
-def _checksum(attributes: str, shared: str, tensors: Mapping[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256(f"{attributes}\n{shared}".encode())
+def _factors(module: torch.nn.Module) -> dict[tuple[str, str], float]:
+    """Every number of type `float` that a module or one of its parts holds."""
+    return {
+        (path, name): value
+        for path, part in module.named_modules()
+        for name, value in vars(part).items()
+        if type(value) is float
+    }
+
+
+def _checksum(told: Mapping[str, str], tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256("\n".join(told.values()).encode())
     for name in sorted(tensors):
         digest.update(f"\n{name}\n".encode())
         digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
@@ -179,7 +197,8 @@ def _writing(module: torch.nn.Module, content: _Content) -> Writing:
                 f"{key!r} is {tensor.dtype} with {tensor.dim()} axes in the file and {owner.dtype} with {owner.dim()} "
                 f"axes in the module; build the module as it was built when it was saved, or convert it (module.to)"
             )
-        new[key] = tensor.to(owner.device)
+        new[key] = laid_out(tensor.to(owner.device), owner)
+    _compare_factors(content.factors, _factors(module))
     numbers = whole_numbers(module)
     if missing := content.attributes.keys() - numbers.keys():
         raise StoreError(f"the module has no {min(map(str, missing))}; build it as it was built when it was saved")
@@ -193,6 +212,20 @@ def _writing(module: torch.nn.Module, content: _Content) -> Writing:
         writing.tensor(owners[key], tensor, None)
     writing.attributes(module, changed, numbers)
     return writing
+
+
+def _compare_factors(saved: Mapping[tuple[str, str], float], own: Mapping[tuple[str, str], float]) -> None:
+    """Numbers that no change of sizes touches.
+
+    Raises:
+        StoreError: one of them is another one.
+    """
+    for place in sorted(saved.keys() & own.keys()):
+        if saved[place] != own[place] and not (math.isnan(saved[place]) and math.isnan(own[place])):
+            raise StoreError(
+                f"{'.'.join(filter(None, place))} is {saved[place]} in the file and {own[place]} in the module; build "
+                f"it with the arguments that the saved one was built with, or set it before"
+            )
 
 
 def _like(owner: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:

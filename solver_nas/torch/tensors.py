@@ -29,7 +29,11 @@ def to_array(tensor: torch.Tensor) -> Array:
 
 def to_tensor(array: Array, like: torch.Tensor) -> torch.Tensor:
     """An array as a tensor with the type, the device and the order of axes in memory of another one."""
-    found = torch.tensor(array).to(dtype=like.dtype, device=like.device)
+    return laid_out(torch.tensor(array).to(dtype=like.dtype, device=like.device), like)
+
+
+def laid_out(found: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A tensor with the order of axes in memory of another one."""
     if like.dim() == _IMAGES and like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous():
         return found.contiguous(memory_format=torch.channels_last)
     return found

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from solver_nas import delta_nout, plan_change
-from solver_nas.errors import RequestError
+from solver_nas.errors import RecordingWarning, RequestError
 from solver_nas.torch import trace
 from tests.torch.nets import convnet, images, mlp
 
@@ -81,3 +81,70 @@ def test_a_module_without_parts_has_nothing_to_record() -> None:
     model = trace(Product(), torch.ones(1, 4))
     with pytest.raises(RequestError, match="nothing can be recorded"), model.record():
         pass
+
+
+def test_frozen_layers_are_recorded_too() -> None:
+    net, x = convnet(), images()
+    net.conv1.requires_grad_(requires_grad=False)
+    net.bn1.requires_grad_(requires_grad=False)
+    reference = convnet()
+    worth = []
+    for one in (net, reference):
+        model = trace(one, x)
+        with model.record():
+            one(x).square().sum().backward()
+        worth.append(np.asarray(model.default_utility(model["conv1"])))
+    assert np.allclose(worth[0], worth[1])
+    assert np.any(worth[0])
+    assert net.conv1.weight.grad is None
+
+
+def test_recurrences_are_recorded() -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm, self.fc = nn.LSTM(4, 8, batch_first=True), nn.Linear(8, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.fc(self.lstm(x)[0][:, -1])
+            return found
+
+    net, x = Last(), torch.randn(3, 5, 4)
+    model = trace(net, x)
+    with model.record():
+        net(x).square().sum().backward()
+    assert np.all(np.asarray(model.default_utility(model["lstm"])) > 0)
+
+
+def test_what_cannot_be_seen_is_named_and_estimated() -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.weight, self.last = nn.Linear(4, 8), nn.Parameter(torch.randn(6, 8)), nn.Linear(6, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.last(torch.relu(self.first(x)) @ self.weight.T)
+            return found
+
+    torch.manual_seed(0)
+    net, x = Mixed(), torch.randn(3, 4)
+    model = trace(net, x)
+    norms = np.asarray(model.default_utility(model["matmul"]))
+    with pytest.warns(RecordingWarning, match="nothing was recorded for 'matmul', whose outputs"), model.record():
+        net(x).square().sum().backward()
+    found, seen = (np.asarray(model.default_utility(model[name])) for name in ("matmul", "first"))
+    assert np.allclose(found / found.mean(), norms / norms.mean())
+    assert np.isclose(found.mean(), seen.mean())
+
+
+def test_an_empty_recording_is_told() -> None:
+    net, x = convnet(), images()
+    model = trace(net, x)
+    before = model.default_utility(model["conv2"])
+    with (
+        pytest.warns(RecordingWarning, match="no backward pass has reached the module"),
+        model.record(),
+        torch.no_grad(),
+    ):
+        net(x)
+    assert np.array_equal(model.default_utility(model["conv2"]), before)

@@ -119,3 +119,39 @@ def test_modules_of_another_kind_are_refused(tmp_path: Path) -> None:
     tied[2].weight = tied[0].weight
     with pytest.raises(StoreError, match="other parameters are shared"):
         load(tied, path)
+
+
+class Scaled(nn.Module):
+    """A number of type `float` that is computed from a size when the module is built."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.scale = width**-0.5
+        self.inner, self.head = nn.Linear(4, width), nn.Linear(width, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.head(self.inner(x) * self.scale)
+        return found
+
+
+def test_a_module_that_was_built_with_other_arguments_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    model = trace(Scaled(16), torch.ones(1, 4))
+    delta_nout(model["inner"], -4)
+    save(model, path)
+    assert load(Scaled(16), path)(torch.ones(1, 4)).equal(model.module(torch.ones(1, 4)))
+    other = Scaled(32)
+    before = everything(other)
+    with pytest.raises(StoreError, match=r"scale is 0\.25 in the file and 0\.1767.* in the module; build it with the"):
+        load(other, path)
+    assert everything(other) == before
+
+
+def test_channels_that_come_last_stay_there(tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    net = convnet().to(memory_format=torch.channels_last)
+    delta_nout(trace(net, images())["conv1"], -2)
+    save(trace(net, images()), path)
+    fresh = load(convnet().to(memory_format=torch.channels_last), path)
+    assert fresh.get_parameter("conv2.weight").is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(fresh(images()), net(images()))
