@@ -114,9 +114,10 @@ _MOST_SUMMANDS = 16  # a number that is the sum of more is none that sizes are m
 
 
 def summands(tree: Tree) -> tuple[Product, ...] | None:
-    """A number as a sum of products of powers of its sources; `None` for remainders, and for quotients by sums.
+    """A number as a sum of products of powers of its sources; `None` for remainders, and for quotients of sums.
 
-    Divisions count as exact: `c // 2` is half of `c`. Where that stops being true, the number has to be computed.
+    Divisions of products count as exact: `c // 2` is half of `c`. Where that stops being true, the number has to be
+    computed. Sums are mostly divided to be rounded: `(size + 1) // 2`.
     """
     if not isinstance(tree, Term):
         return (Product(Fraction(tree), (), ()) if isinstance(tree, int) else Product(Fraction(1), (tree,), ()),)
@@ -130,10 +131,9 @@ def summands(tree: Tree) -> tuple[Product, ...] | None:
             return _merged([*left, *(one._replace(factor=-one.factor) for one in right)])
         case "*":
             return _merged([_shortened(one, other) for one in left for other in right])
-        case "//" if len(right) == 1 and right[0].factor:
+        case "//" if len(left) == len(right) == 1 and right[0].factor:
             (other,) = right
-            inverse = Product(1 / other.factor, other.under, other.over)
-            return _merged([_shortened(one, inverse) for one in left])
+            return (_shortened(left[0], Product(1 / other.factor, other.under, other.over)),)
     return None
 
 

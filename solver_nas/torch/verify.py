@@ -98,10 +98,14 @@ def answered(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, 
 
 
 def _place(error: BaseException) -> str:
-    """The line that failed: the innermost one that is not PyTorch's own."""
-    own = Path(torch.__file__).parent
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not Path(f.filename).is_relative_to(own)]
-    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno}, {frames[-1].line})" if frames[1:] else ""
+    """The line that failed: the innermost one that is neither PyTorch's nor of this package."""
+    foreign = [Path(torch.__file__).parent, Path(__file__).parents[1]]
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not any(Path(frame.filename).is_relative_to(one) for one in foreign)
+    ]
+    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno}, {frames[-1].line})" if frames else ""
 
 
 def _copied(value: Any) -> Any:

@@ -111,13 +111,14 @@ class WeightStandardised(nn.Conv2d):
 class ScaledStandardised(nn.Conv2d):
     """Likewise, as in NFNets: each filter flattened, and normalised by the function for batches."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, scaled: bool = True) -> None:
         super().__init__(16, 16, 3, padding=1)
-        self.gain = nn.Parameter(torch.ones(16, 1, 1, 1))
+        self.gain = nn.Parameter(torch.ones(16, 1, 1, 1)) if scaled else None
 
     def forward(self, x: Tensor) -> Tensor:
         flat = self.weight.reshape(1, self.out_channels, -1)
-        flat = F.batch_norm(flat, None, None, weight=(self.gain * 0.5).view(-1), training=True, momentum=0.0)
+        gain = None if self.gain is None else (self.gain * 0.5).view(-1)
+        flat = F.batch_norm(flat, None, None, weight=gain, training=True, momentum=0.0)
         return F.conv2d(x, flat.reshape_as(self.weight), self.bias, self.stride, self.padding)
 
 
@@ -167,6 +168,9 @@ NORMS = (
     _WORKS("glu", lambda: Between(nn.GLU(1), 8)),
     _WORKS("maxout", lambda: Between(Maxout(), 8)),
     _WORKS("weight_standardised", lambda: Between(WeightStandardised(16, 16, 3, padding=1)), note="mean over a filter"),
+    _WORKS(
+        "flat_standardised", lambda: Between(ScaledStandardised(scaled=False)), note="likewise, as in timm's ResNetV2"
+    ),
     _WORKS("scaled_standardised", lambda: Between(ScaledStandardised()), note="mean over a flattened filter"),
     case("cosine_logits", Cosine, normal((8,)), note="a norm over the features"),
     _WORKS("channel_attention_softmax", lambda: Between(_weighted_by_softmax), note="a sum over exp: may be pinned"),

@@ -36,7 +36,7 @@ NEVER_SILENT = {"parametrized_elementwise", "cosine_logits"}
 #: What is captured, but refused as soon as it would become something else.
 GUARDED = {"width_branch"}
 #: What new neurons do among others that are normalised together cannot be judged: the standardised weights are not 0.
-UNJUDGED = {"weight_standardised", "scaled_standardised"}
+UNJUDGED = {"weight_standardised", "scaled_standardised", "flat_standardised"}
 
 
 @pytest.fixture(autouse=True)

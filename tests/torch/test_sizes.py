@@ -58,6 +58,7 @@ def test_products_are_reduced_to_lowest_terms() -> None:
     assert summands(((a + b - 2) * 3 - a * 3).tree) == ((Fraction(3), (B,), ()), (Fraction(-6), (), ()))
     assert summands((a - a).tree) == ((Fraction(0), (), ()),)
     assert summands((a // (a + b)).tree) is None
+    assert summands(((a + 1) // 2).tree) is None
     assert summands((a % 3).tree) is None
     assert set(sources((a + b * 2).tree)) == {A, B}
 

@@ -44,9 +44,9 @@ def _without_statistics(vertex: Vertex, rank: int) -> Sequence[int]:
 def _batch(op: Op) -> Tensor:
     if op.output:
         raise op.unsupported("statistics as outputs")
-    y = op.x
-    if len(y.shape) == 1:
+    if len(op.x.shape) == 1:
         raise op.unsupported("an input without channels")
+    y = mingled(op.scope, op.x, _without_statistics(op.scope.vertex, len(op.x.shape)))
     for name in ("weight", "bias", "running_mean", "running_var"):
         if op.has(name):
             y = per_channel(op.scope, y, op.operand(name))
