@@ -12,7 +12,7 @@ from solver_nas.torch.shadow import shadow_of, whole_numbers, write
 from solver_nas.torch.writing import Writing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from solver_nas.torch.sizes import Attribute
     from solver_nas.torch.structure import Structure
@@ -87,19 +87,29 @@ class Binding:
             raise GraphError(f"there is {min(live.keys() - known.keys())!r} now: {_STALE}")
         return live if any(now.data_ptr() != known[key].data_ptr() for key, now in live.items()) else None
 
-    def shadow(self, new: Mapping[str, torch.Tensor], values: Mapping[Attribute, int]) -> torch.nn.Module:
+    def shadow(
+        self,
+        new: Mapping[str, torch.Tensor],
+        values: Mapping[Attribute, int],
+        *,
+        runs: bool = False,
+        written: Collection[str] = (),
+    ) -> torch.nn.Module:
         """A copy of the module with other tensors and attributes.
 
         Args:
             new: tensors by key, for those that differ.
             values: attributes, for those that differ.
+            runs: whether it is going to be run, so that it has to have buffers of its own.
+            written: parameters, by key, which its code writes into.
         """
         replaced = {}
         for key, owner in self.owners.items():
             if key in new:
                 learned = isinstance(owner, torch.nn.Parameter)
                 replaced[owner] = torch.nn.Parameter(new[key], owner.requires_grad) if learned else new[key]
-        made = shadow_of(self.module, replaced)
+        own = [owner for key, owner in self.owners.items() if key in written and key not in new]
+        made = shadow_of(self.module, replaced, runs=runs, written=own)
         write(made, values)
         return made
 

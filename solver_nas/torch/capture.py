@@ -92,7 +92,7 @@ def _captured(
     *,
     training: bool,
 ) -> Capture:
-    shadow = shadow_of(module).train(training)
+    shadow = shadow_of(module, runs=bool(opaque)).train(training)
     seal(shadow, args, kwargs, opaque)
     record = Record()
     mark(shadow, record.claims)
@@ -161,7 +161,7 @@ def _explained(
     error: Exception, module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> CaptureError | RequestError:
     """Whether the module fails with these inputs anyway, or only cannot be captured."""
-    shadow = shadow_of(module).eval()
+    shadow = shadow_of(module, runs=True, written=list(module.parameters())).eval()
     try:
         with torch.no_grad():
             shadow(*args, **kwargs)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from solver_nas.torch.nodes import operator_of
+from solver_nas.torch.nodes import mutates, operator_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -42,7 +42,9 @@ def constants(
 
 
 def _evaluate(node: Node, known: dict[str, torch.Tensor]) -> None:
-    """Compute what depends on nothing."""
+    """Compute what depends on nothing; what is written into is not followed."""
+    if mutates(node):
+        return
 
     def given(value: Any) -> Any:
         if operator_of(node) in _TYPED:

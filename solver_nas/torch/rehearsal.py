@@ -165,7 +165,10 @@ def rehearse(
     )
     if binding is None:
         return
-    shadow = binding.shadow(change.tensors, change.values).train(structure.training)
+    # What the code writes into is not what will be written into the module.
+    own = structure.written | structure.buffers
+    tensors = {key: tensor.clone() if key in own else tensor for key, tensor in change.tensors.items()}
+    shadow = binding.shadow(tensors, change.values, runs=True, written=own).train(structure.training)
     answered = verify.answered(shadow, *inputs)
     _equal(
         verify.compared(

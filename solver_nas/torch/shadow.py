@@ -11,7 +11,7 @@ from solver_nas.errors import CaptureError
 from solver_nas.torch.sizes import Attribute, Size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from solver_nas.torch.sizes import Claims
 
@@ -20,20 +20,31 @@ if TYPE_CHECKING:
 SHADOW = "_solver_nas_shadow"
 
 
-def shadow_of(module: torch.nn.Module, replaced: Mapping[torch.Tensor, torch.Tensor] | None = None) -> torch.nn.Module:
+def shadow_of(
+    module: torch.nn.Module,
+    replaced: Mapping[torch.Tensor, torch.Tensor] | None = None,
+    *,
+    runs: bool = False,
+    written: Collection[torch.Tensor] = (),
+) -> torch.nn.Module:
     """A copy of a module with the same tensors, and objects of its own for everything else.
 
     Args:
         module: stays as it is.
         replaced: tensors that the copy has in the place of others, wherever it holds these.
+        runs: whether its code is going to be run, which may write into tensors: all but parameters are copied then.
+        written: parameters which the code writes into, so that they are copied, too.
 
     Raises:
         CaptureError: it holds something that cannot be copied.
     """
     memo: dict[int, Any] = {}
+    apart = {id(tensor) for tensor in written}
     for part in module.modules():
         for tensor in held(part):
-            memo[id(tensor)] = tensor
+            shared = isinstance(tensor, torch.nn.Parameter) and id(tensor) not in apart
+            if id(tensor) not in memo:
+                memo[id(tensor)] = tensor if shared or not runs else _copied(tensor)
     for old, new in (replaced or {}).items():
         memo[id(old)] = new
     try:
@@ -46,6 +57,13 @@ def shadow_of(module: torch.nn.Module, replaced: Mapping[torch.Tensor, torch.Ten
     for part in made.modules():
         part.__dict__[SHADOW] = True
     return made
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    copied = tensor.detach().clone()
+    if isinstance(tensor, torch.nn.Parameter):
+        return torch.nn.Parameter(copied, tensor.requires_grad)
+    return copied.requires_grad_(tensor.requires_grad)
 
 
 def held(value: Any, depth: int = 3) -> Iterator[torch.Tensor]:
@@ -145,6 +163,61 @@ def write(module: torch.nn.Module, values: Mapping[Attribute, int]) -> None:
     """Set attributes; what is inside of a tuple gets a new tuple."""
     for attribute, value in values.items():
         _set(module.get_submodule(attribute.module), attribute.path, value)
+
+
+def inside_objects(module: torch.nn.Module, attribute: Attribute) -> bool:
+    """Whether a number is held by an object that a module holds, such as a configuration, or by a list."""
+    step, *rest = attribute.path
+    return bool(rest) and not isinstance(getattr(module.get_submodule(attribute.module), str(step)), tuple)
+
+
+def renewed(
+    module: torch.nn.Module, values: Mapping[Attribute, int]
+) -> list[tuple[torch.nn.Module, str, object, object]]:
+    """Objects with other numbers in the place of those that modules hold.
+
+    These may belong to other modules, too, as configurations do: they are copied, and stay as they are.
+
+    Args:
+        module: stays as it is.
+        values: numbers that are held by such objects.
+
+    Returns:
+        Part of the module, attribute, the copy, what it holds now.
+    """
+    changing = {id(_holder(module.get_submodule(one.module), one.path)) for one in values}
+    memo: dict[int, Any] = {}
+    for part in module.modules():
+        memo |= {id(one): one for one in (part, *held(part))}
+    found: list[tuple[torch.nn.Module, str, object, object]] = []
+    copies: dict[tuple[int, str], object] = {}
+    for part in module.modules():
+        for name, value in _items(part):
+            if changing & set(_objects(value)):
+                copies[id(part), str(name)] = new = copy.deepcopy(value, memo)
+                found.append((part, str(name), new, value))
+    for attribute, number in values.items():
+        step, *rest = attribute.path
+        _set(copies[id(module.get_submodule(attribute.module)), str(step)], tuple(rest), number)
+    return found
+
+
+def _holder(value: Any, path: Sequence[str | int]) -> Any:
+    """The object that holds the last step of a path; of a number in a tuple, that which holds the tuple."""
+    for step in path[:-1]:
+        inner = value[step] if isinstance(step, int) else getattr(value, step)
+        if isinstance(inner, tuple):
+            break
+        value = inner
+    return value
+
+
+def _objects(value: Any, depth: int = 3) -> Iterator[int]:
+    """Objects in which numbers may be, by identity."""
+    if depth and _opens(value):
+        yield id(value)
+        for _, inner in _items(value):
+            yield from _objects(inner, depth - 1)
 
 
 def _set(holder: Any, path: tuple[str | int, ...], value: Any) -> None:

@@ -103,6 +103,12 @@ class Structure:
     options: Options
     specs: tuple[Any, Any]
 
+    @property
+    def written(self) -> frozenset[str]:
+        """Keys of parameters and buffers that the code writes into."""
+        places = (node for node in self.nodes.nodes if node.op == "placeholder" and node.name in self.tensors)
+        return frozenset(self.keys[self.tensors[node.name]] for node in places if written(node))
+
     def given(
         self, tensors: Mapping[str, torch.Tensor], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> dict[str, Any]:

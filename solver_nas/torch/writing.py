@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from solver_nas.torch.shadow import write
+from solver_nas.torch.shadow import inside_objects, renewed, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -54,9 +54,13 @@ class Writing:
         self.step(partial(holder.__setitem__, key, new), partial(holder.__setitem__, key, holder[key]))
 
     def attributes(self, module: torch.nn.Module, new: Mapping[Attribute, int], old: Mapping[Attribute, int]) -> None:
-        """Set whole numbers on modules."""
-        for attribute, value in new.items():
-            self.step(partial(write, module, {attribute: value}), partial(write, module, {attribute: old[attribute]}))
+        """Set whole numbers on modules; objects that hold some are replaced, since others may have them, too."""
+        inner = {attribute: value for attribute, value in new.items() if inside_objects(module, attribute)}
+        for attribute in [one for one in new if one not in inner]:
+            do, undo = ({attribute: numbers[attribute]} for numbers in (new, old))
+            self.step(partial(write, module, do), partial(write, module, undo))
+        for part, name, made, before in renewed(module, inner) if inner else ():
+            self.step(partial(part.__dict__.__setitem__, name, made), partial(part.__dict__.__setitem__, name, before))
 
     def carry_out(self) -> None:
         """Carry out all steps, or none.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import signal
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -508,3 +509,72 @@ def test_parts_stay_parts_where_less_is_left_than_they_had(left: int) -> None:
     plan.apply()
     assert net.first == (kept < 8).sum() < left
     assert torch.equal(net.conv.weight, expected)
+
+
+class Configured(nn.Module):
+    """Sizes are read from an object that other modules may have, too."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config, self.a, self.b = config, nn.Linear(8, config.inner.width), nn.Linear(config.inner.width, 2)
+        self.part = nn.Module()
+        self.part.__dict__["again"] = config.inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.b(self.a(x).reshape(-1, 1, self.config.inner.width).flatten(1))
+        return found
+
+
+def test_configurations_of_other_modules_stay_as_they_are() -> None:
+    config = SimpleNamespace(inner=SimpleNamespace(width=16, others=[3]), name="shared")
+    one, other, x = Configured(config), Configured(config), torch.randn(2, 8)
+    before = other(x)
+    model = trace(one, x, history=1)
+    delta_nout(model["a"], -4)
+    assert one.config.inner.width == 12
+    assert one.part.__dict__["again"] is one.config.inner
+    assert config.inner.width == other.config.inner.width == 16
+    assert other.config is config
+    assert torch.equal(other(x), before)
+    assert one(x).shape == (2, 2)
+    model.undo()
+    assert one.config.inner.width == 16
+    assert one(x).shape == (2, 2)
+
+
+class Counting(nn.Module):
+    """Code that writes into buffers, parameters and other tensors while it runs."""
+
+    steps: torch.Tensor
+    average: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 16), nn.Linear(16, 4)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("average", torch.zeros(16))
+        self.plain = torch.ones(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.steps.add_(1)
+        y = self.a(x)
+        self.average.lerp_(y.detach().mean(0), 0.5)
+        self.plain += 1
+        with torch.no_grad():
+            self.b.bias.mul_(1.01)
+        found: torch.Tensor = self.b(y)
+        return found
+
+
+def test_what_the_code_writes_into_is_not_touched_while_a_change_is_tried_out() -> None:
+    torch.manual_seed(0)
+    net, x = Counting(), torch.randn(2, 8)
+    before = everything(net)
+    model = trace(net, x)
+    assert everything(net) == before
+    bias, plain = net.b.bias.detach().clone(), net.plain.clone()
+    plan = plan_change(model["a"], -4)
+    plan.apply()
+    assert torch.equal(net.b.bias, bias)
+    assert torch.equal(net.plain, plain)
+    assert (int(net.steps), tuple(net.average.shape), float(net.average.abs().sum())) == (0, (12,), 0.0)
