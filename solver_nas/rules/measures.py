@@ -248,6 +248,9 @@ class _Equations:
             if isinstance(source, Extent):
                 _, over, under = _extent(self._labels, source)
                 self._hold(over, under, measure.reason)
+            elif source in self._known:
+                counts = [key for key in self._merged(self._known[source]).powers if isinstance(key, _Count)]
+                self._hold([self._labels_of({key: 1}) for key in counts], [], measure.reason)
 
     def _hold(self, over: Sequence[IntArray], under: Sequence[IntArray], reason: Reason) -> bool:
         """Keep a ratio of counts as it is; true if it was not held before."""

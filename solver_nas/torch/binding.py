@@ -87,6 +87,22 @@ class Binding:
             raise GraphError(f"there is {min(live.keys() - known.keys())!r} now: {_STALE}")
         return live if any(now.data_ptr() != known[key].data_ptr() for key, now in live.items()) else None
 
+    def check(self, read: Iterable[Attribute], values: Mapping[Attribute, int]) -> None:
+        """Whether attributes are what they were when the module was traced, but for what changes have made of them.
+
+        Args:
+            read: those from which the code reads sizes.
+            values: those that changes have changed.
+
+        Raises:
+            GraphError: one of them is not.
+        """
+        now = self.numbers
+        for attribute in read:
+            expected = values.get(attribute, self.original.get(attribute))
+            if now.get(attribute) != expected:
+                raise GraphError(f"{attribute} is {now.get(attribute)} instead of {expected}: {_STALE}")
+
     def shadow(
         self,
         new: Mapping[str, torch.Tensor],

@@ -92,7 +92,7 @@ class TorchModel(Editable):
         self._labels = labels
 
     def beware(self, outside: Mapping[str, str]) -> None:
-        """Only for `trace`: parameters that other modules hold as well, and what these are."""
+        """Only for `trace`: parameters that something else holds as well: what that is, and what to do about it."""
         self._outside = outside
 
     def _empty(self) -> Self:
@@ -250,15 +250,17 @@ class TorchModel(Editable):
 
         Raises:
             VerificationError: something else comes out than should, or it cannot be run.
-            RequestError: what an optimizer remembers cannot be followed.
+            RequestError: what an optimizer remembers cannot be followed, or no tensors can be made that are trained.
+            GraphError: the module is not what it was traced as.
         """
+        if torch.is_inference_mode_enabled():
+            raise RequestError("tensors that are made in inference mode cannot be trained: leave it for the change")
         self._approved, present, binding = None, self.tensors, self._binding
         for key in blueprint.arrays:
             if key in self._outside:
-                raise VerificationError(
-                    f"parameter {key!r} is shared with a {self._outside[key]} outside of the module, which would be "
-                    f"left with a size that it does not expect; trace a module that holds both; nothing was changed"
-                )
+                raise VerificationError(f"parameter {key!r} {self._outside[key]}; nothing was changed")
+        if binding is not None:
+            binding.check(self.structure.read, self.values)
         change = prepared(self.structure, blueprint, self.labels, present, arrays, binding)
         rehearse(self.structure, change, present, self._inputs, binding)
         grads, memories = ({}, {}) if binding is None else selected(binding, blueprint, self.labels)

@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
 from solver_nas.errors import VerificationError
-from solver_nas.torch.sizes import Attribute, Axis, evaluate, sources, summands
+from solver_nas.torch.sizes import Attribute, Axis, Term, evaluate, sources, summands
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -84,12 +84,13 @@ class _Solving:
             if len(later) == len(waiting):
                 break
             waiting = later
-        for left, right in self._structure.claims:
+        for left, right in dict.fromkeys(self._structure.claims.equal):
             for one, other in ((left, right), (right, left)):
                 if isinstance(one, Attribute) and one not in self._found and self._changes(other):
                     self._found[one] = evaluate(other, self._known(other))
         for measure, tree in self._wanted:
             self._check(measure, tree)
+        self._check_claims()
         return {attribute: value for attribute, value in self._found.items() if value != self._present[attribute]}
 
     def _define(self, tree: Tree, number: int) -> bool:
@@ -159,6 +160,40 @@ class _Solving:
             for source in found
         )
 
+    def _check_claims(self) -> None:
+        """What the code makes of numbers beside sizes is as before: scales, and which way it goes."""
+        claims = self._structure.claims
+        for tree, number in claims.left.items():
+            value = self._later(tree)
+            if value is not None and value != number:
+                raise VerificationError(
+                    f"the code makes a number of another kind (a root, a quotient, a plain int) of {_named(tree)}, "
+                    f"which would become {value} instead of {number}, so that it would compute something else; nothing "
+                    f"was changed"
+                )
+        for comparison, before in claims.compared.items():
+            sides = self._later(comparison.left), self._later(comparison.right)
+            if (
+                None not in sides
+                and comparison.holds(self._known(comparison.left) | self._known(comparison.right)) != before
+            ):
+                raise VerificationError(
+                    f"the code asks whether {_named(comparison.left)} {comparison.sign} {_named(comparison.right)}, "
+                    f"and the answer would be another one than when it was traced ({sides[0]}, {sides[1]}); nothing "
+                    f"was changed"
+                )
+
+    def _later(self, tree: Tree) -> int | None:
+        """A number after the change, if all that it is computed from is known."""
+        owners = [self._structure.watched.get(one.tensor) for one in sources(tree) if isinstance(one, Axis)]
+        if any(owner is None or (owner.vertex is None and owner.view is None) for owner in owners):
+            # Tensors that are made of nothing have the size that the code asks for.
+            return None
+        try:
+            return evaluate(tree, self._known(tree))
+        except ZeroDivisionError:
+            return None
+
     def _check(self, measure: Measure, tree: Tree) -> None:
         try:
             value: Any = evaluate(tree, self._known(tree))
@@ -172,3 +207,14 @@ class _Solving:
                 f"({vertex.attributes.get('code')}){'; it reads ' + ', '.join(named) if named else ''}; nothing was "
                 f"changed"
             )
+
+
+def _named(tree: Tree) -> str:
+    """A number as it is written in the code, as far as that is known."""
+    match tree:
+        case Term(sign=sign, left=left, right=right):
+            return f"({_named(left)} {sign} {_named(right)})"
+        case Axis(axis=axis):
+            return f"a tensor's size along axis {axis}"
+        case _:
+            return str(tree)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from solver_nas.errors import RequestError
+from solver_nas.torch.shadow import held
 from solver_nas.torch.tensors import to_array, to_tensor
 from solver_nas.weights import take
 
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 
     from solver_nas.plan import ArrayPlan
 
-#: What factored second moments are called that lack one axis of their parameter, and which one, from the end.
-_LACKING = {"exp_avg_sq_row": 1, "exp_avg_sq_col": 2}
+#: What factored second moments are called that lack one axis of their parameter (in PyTorch's Adafactor, it is of size
+#: one), and which one, from the end.
+_LACKING = {"exp_avg_sq_row": 1, "exp_avg_sq_col": 2, "row_var": 1, "col_var": 2}
 
 Storage = tuple[tuple[int, ...], ...]
 
@@ -60,7 +62,11 @@ def followed(
         # It remembers directions in the space of all parameters together, beside the first of them.
         raise RequestError(_refused("LBFGS remembers directions of all parameters together"))
     for name, value in optimizer.state.get(parameter, {}).items():
-        if not isinstance(value, torch.Tensor) or value.dim() == 0 or value.numel() == 1 < parameter.numel():
+        if isinstance(value, list | tuple | dict) and next(held(value), None) is not None:
+            kind = type(optimizer).__name__
+            raise RequestError(_refused(f"{kind} remembers several tensors about a parameter in a container, {name!r}"))
+        lone = isinstance(value, torch.Tensor) and value.numel() == 1 < parameter.numel() and name not in _LACKING
+        if not isinstance(value, torch.Tensor) or value.dim() == 0 or lone:
             continue
         gone = _lacking(name, tuple(value.shape), tuple(parameter.shape))
         made = None if gone is None else _selected(value, plan, storage, gone)
@@ -83,12 +89,23 @@ def _refused(what: str) -> str:
 
 
 def taken(tensor: torch.Tensor, plan: ArrayPlan) -> torch.Tensor:
-    """The same selection from a tensor of a parameter's shape, with zeros for new entries."""
+    """The same selection from a gradient, with zeros for new entries.
+
+    Raises:
+        RequestError: it is sparse.
+    """
+    if tensor.layout is not torch.strided:
+        raise RequestError(
+            "gradients that are sparse cannot be followed: take them off before the change (optimizer.zero_grad())"
+        )
     return to_tensor(take(to_array(tensor).reshape(plan.view), plan.picks).reshape(plan.shape), tensor)
 
 
 def _lacking(name: str, shape: tuple[int, ...], full: tuple[int, ...]) -> tuple[int, ...] | None:
     """The axes of a parameter over which something about it was added up; `None` if it has another shape."""
+    if name in _LACKING and len(shape) == len(full) >= _LACKING[name]:
+        place = len(full) - _LACKING[name]
+        return (place,) if shape == (*full[:place], 1, *full[place + 1 :]) else None
     if shape == full:
         return ()
     if len(shape) == len(full):

@@ -97,7 +97,7 @@ def whole_numbers(module: torch.nn.Module, *, plain: bool = True) -> dict[Attrib
     seen: set[int] = set()
     for name, part in module.named_modules():
         for path, value in _within(part, (), seen, (int,) if plain else (int, Size)):
-            found[Attribute(name, path)] = int(value)
+            found[Attribute(name, path)] = int.__int__(value)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, NamedTuple, SupportsIndex, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -154,18 +154,46 @@ def _shortened(one: Product, other: Product) -> Product:
     return Product(one.factor * other.factor, tuple(sorted(over, key=repr)), tuple(sorted(under, key=repr)))
 
 
+class Comparison(NamedTuple):
+    """A comparison of two numbers in the code."""
+
+    sign: str
+    left: Tree
+    right: Tree
+
+    def holds(self, known: Mapping[Source, int]) -> bool:
+        """Whether it is true for these values of the sources.
+
+        Raises:
+            KeyError: one of them is not known.
+            ZeroDivisionError: it would be divided by zero.
+        """
+        return _COMPARED[self.sign](evaluate(self.left, known), evaluate(self.right, known))
+
+
+_COMPARED: dict[str, Callable[[int, int], bool]] = {
+    "==": operator.eq,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
 class Claims:
     """What code has done with numbers beside handing them to operations.
 
     Attributes:
         equal: pairs that it has compared, and that were equal.
         left: numbers that it has made something else of than whole numbers (a root, a quotient), and what they were.
+        compared: what it has compared, and how that came out.
     """
 
     def __init__(self) -> None:
         """Nothing yet."""
         self.equal: list[tuple[Tree, Tree]] = []
         self.left: dict[Tree, int] = {}
+        self.compared: dict[Comparison, bool] = {}
 
 
 class Size(int):
@@ -185,21 +213,22 @@ class Size(int):
 
     def __reduce__(self) -> tuple[type[int], tuple[int]]:
         """Copies are plain numbers."""
-        return int, (int(self),)
+        return int, (plain(self),)
 
     def __deepcopy__(self, memo: dict[int, object]) -> int:
         """Copies are plain numbers."""
-        return int(self)
+        return plain(self)
 
     def __copy__(self) -> int:
         """Copies are plain numbers."""
-        return int(self)
+        return plain(self)
 
     def __eq__(self, other: object) -> bool:
         """Compare, and note that two numbers with an origin are equal."""
         same = int.__eq__(self, cast("int", other))
         if same is True and isinstance(other, Size) and other.tree != self.tree:
             self.claims.equal.append((self.tree, other.tree))
+        self._note("==", other, same)
         return same
 
     def __ne__(self, other: object) -> bool:
@@ -208,6 +237,55 @@ class Size(int):
         return same if same is NotImplemented else not same
 
     __hash__ = int.__hash__
+
+    def __lt__(self, other: object) -> bool:
+        """Compare, and note how it comes out."""
+        return self._note("<", other, int.__lt__(self, cast("int", other)))
+
+    def __le__(self, other: object) -> bool:
+        """Compare, and note how it comes out."""
+        return self._note("<=", other, int.__le__(self, cast("int", other)))
+
+    def __gt__(self, other: object) -> bool:
+        """Compare, and note how it comes out."""
+        return self._note(">", other, int.__gt__(self, cast("int", other)))
+
+    def __ge__(self, other: object) -> bool:
+        """Compare, and note how it comes out."""
+        return self._note(">=", other, int.__ge__(self, cast("int", other)))
+
+    def _note(self, sign: str, other: object, found: bool) -> bool:  # noqa: FBT001 - what came out
+        if found is not NotImplemented and type(other) in (int, Size):
+            right = other.tree if isinstance(other, Size) else cast("int", other)
+            if right != self.tree:
+                self.claims.compared[Comparison(sign, self.tree, right)] = found
+        return found
+
+    def __int__(self) -> int:
+        """The plain number, which forgets where it is from; that it was made is noted."""
+        self.claims.left[self.tree] = plain(self)
+        return plain(self)
+
+    def __rshift__(self, other: int) -> int:
+        """Bits of the number, noted likewise."""
+        return int(self) >> other
+
+    def __lshift__(self, other: int) -> int:
+        """Bits of the number, noted likewise."""
+        return int(self) << other
+
+    def __and__(self, other: int) -> int:
+        """Bits of the number, noted likewise."""
+        return int(self) & other
+
+    def bit_length(self) -> int:
+        """How many bits the number has, noted likewise."""
+        return int(self).bit_length()
+
+    def __array_ufunc__(self, ufunc: Callable[..., Any], method: str, *inputs: Any, **options: Any) -> Any:
+        """What NumPy makes of the number, noted likewise."""
+        found = [int(one) if isinstance(one, Size) else one for one in inputs]
+        return getattr(ufunc, method)(*found, **options)
 
     def __pos__(self) -> Size:
         """The number itself."""
@@ -220,8 +298,7 @@ class Size(int):
 
     def __float__(self) -> float:
         """The number as a float, which forgets where it is from; that it was made is noted."""
-        self.claims.left[self.tree] = int.__int__(self)
-        return float(int.__int__(self))
+        return float(int(self))
 
     def __truediv__(self, other: object) -> Any:
         """A quotient, noted likewise."""
@@ -237,11 +314,11 @@ class Size(int):
         """A power, noted likewise."""
         if isinstance(other, float):
             return float(self) ** other
-        return self._without(pow(int.__int__(self), cast("int", other), cast("int", modulo)))
+        return self._without(pow(plain(self), cast("int", other), cast("int", modulo)))
 
     def _without(self, result: Any) -> Any:
         if result is not NotImplemented:
-            self.claims.left[self.tree] = int.__int__(self)
+            self.claims.left[self.tree] = plain(self)
         return result
 
     def _with(self, sign: str, other: object, *, swapped: bool = False) -> Any:
@@ -249,11 +326,10 @@ class Size(int):
             one, two = (other, float(self)) if swapped else (float(self), other)
             return _FLOATS[sign](one, two)
         if type(other) is bool or not isinstance(other, int):
-            plain = getattr(int, _METHODS[sign][int(swapped)])
-            return plain(self, other)
+            return getattr(int, _METHODS[sign][int(swapped)])(self, other)
         tree: Tree = other.tree if isinstance(other, Size) else other
         left, right = (tree, self.tree) if swapped else (self.tree, tree)
-        first, second = (int(other), int(self)) if swapped else (int(self), int(other))
+        first, second = (plain(other), plain(self)) if swapped else (plain(self), plain(other))
         return Size(_SIGNS[sign](first, second), Term(sign, left, right), self.claims)
 
     def __add__(self, other: object) -> Any:
@@ -302,7 +378,7 @@ class Size(int):
 
     def __index__(self) -> int:
         """The plain number."""
-        return int(self)
+        return plain(self)
 
 
 _METHODS = {
@@ -314,6 +390,6 @@ _METHODS = {
 }
 
 
-def plain(value: SupportsIndex) -> int:
+def plain(value: int) -> int:
     """A number without its origin."""
-    return operator.index(value)
+    return int.__int__(value)

@@ -20,7 +20,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -31,7 +31,7 @@ from solver_nas.files import replace_file
 from solver_nas.torch.attributes import declared, sized
 from solver_nas.torch.binding import held
 from solver_nas.torch.shadow import shadow_of, whole_numbers, write
-from solver_nas.torch.sizes import Attribute, sources
+from solver_nas.torch.sizes import Attribute
 from solver_nas.torch.tensors import laid_out
 from solver_nas.torch.unwrapping import unwrapped
 from solver_nas.torch.writing import Writing
@@ -112,14 +112,8 @@ def load(module: torch.nn.Module, path: str | os.PathLike[str]) -> torch.nn.Modu
 
 
 def _read(model: TorchModel) -> Iterator[Attribute]:
-    """The attributes that the code reads sizes from, or compares them with."""
-    for vertex in model.structure.graph.vertices:
-        trees: Any = vertex.attributes.get("trees", {})
-        for tree in trees.values():
-            yield from (source for source in sources(tree) if isinstance(source, Attribute))
-    for pair in model.structure.claims:
-        for tree in pair:
-            yield from (source for source in sources(tree) if isinstance(source, Attribute))
+    """The attributes that the code reads sizes from, or that have changed."""
+    yield from model.structure.read
     yield from model.values
 
 

@@ -32,17 +32,18 @@ from solver_nas.torch.nodes import (
 from solver_nas.torch.op import Slot, Value
 from solver_nas.torch.operator import OPAQUE, PARAMETER, PREFIX, Operator, Reading, operators
 from solver_nas.torch.origins import Origins, Owner, free_origins
+from solver_nas.torch.sizes import Attribute, sources
 from solver_nas.torch.tensors import even
 from solver_nas.torch.views import View, views
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from torch.fx import Graph as FxGraph
     from torch.fx import Node
 
     from solver_nas.torch.capture import Capture
-    from solver_nas.torch.sizes import Tree
+    from solver_nas.torch.sizes import Claims, Tree
 
 
 class Options(NamedTuple):
@@ -76,7 +77,7 @@ class Structure:
         made: vertex name -> the node that computes it.
         constants: node name -> what it is, for small tensors that depend on nothing that changes.
         watched: the tensors whose sizes the code asks for, by number.
-        claims: numbers that the code has found to be equal.
+        claims: what the code has done with numbers: those that it has found to be equal are equal.
         training: whether it was captured in training mode.
         inputs: placeholders of what the module is given, flat, in order.
         fixed: placeholder -> tensor that is written down in the code.
@@ -94,7 +95,7 @@ class Structure:
     made: Mapping[str, str]
     constants: Mapping[str, torch.Tensor]
     watched: Mapping[int, Owner]
-    claims: tuple[tuple[Tree, Tree], ...]
+    claims: Claims
     training: bool
     inputs: tuple[str, ...]
     fixed: Mapping[str, Any]
@@ -108,6 +109,13 @@ class Structure:
         """Keys of parameters and buffers that the code writes into."""
         places = (node for node in self.nodes.nodes if node.op == "placeholder" and node.name in self.tensors)
         return frozenset(self.keys[self.tensors[node.name]] for node in places if written(node))
+
+    @property
+    def read(self) -> frozenset[Attribute]:
+        """The attributes that the code reads sizes from, or compares them with."""
+        trees = [tree for vertex in self.graph.vertices for tree in _trees(vertex).values()]
+        trees += [tree for pair in self.claims.equal for tree in pair]
+        return frozenset(one for tree in trees for one in sources(tree) if isinstance(one, Attribute))
 
     def given(
         self, tensors: Mapping[str, torch.Tensor], args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -199,7 +207,7 @@ class _Builder:
             made,
             self._constants,
             self._origins.watched,
-            tuple(dict.fromkeys(self._capture.record.claims.equal)),
+            self._capture.record.claims,
             self._capture.training,
             tuple(self._inputs),
             {node: program.constants[name] for node, name in self._constant_inputs.items()},
@@ -369,6 +377,10 @@ class _Builder:
             attributes["left"] = () if found or not self._options.in_place else self._origins.left
             found[self._add(None, f"{PREFIX}output", tuple(edges), attributes, parameters, "output")] = number
         return found
+
+
+def _trees(vertex: Vertex) -> Mapping[Hashable, Tree]:
+    return cast("Mapping[Hashable, Tree]", vertex.attributes.get("trees", {}))
 
 
 def positions(arguments: Mapping[str, object]) -> list[Value]:

@@ -59,6 +59,8 @@ def _check(module: torch.nn.Module) -> None:
                 f"{name!r} is a {type(tensor).__name__}, of which nobody knows how neurons are taken out; "
                 f"turn it into a plain tensor first"
             )
+        if tensor.is_meta:
+            raise CaptureError(f"{name!r} is on the meta device and has no numbers: load the weights first")
         if tensor.is_inference():
             raise CaptureError(
                 f"{name!r} was made in inference mode and cannot be changed: make the module outside of "
@@ -69,18 +71,49 @@ def _check(module: torch.nn.Module) -> None:
 
 
 def outside(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
-    """The parameters that a module outside of this one holds as well: path -> what that module is.
+    """The parameters that something else holds as well: path -> what that is, and what to do about it.
 
     Args:
         module: the module.
-        tensors: its parameters.
+        tensors: its parameters and buffers.
     """
     own = {id(part) for part in module.modules()}
     by_id = {id(tensor): path for path, tensor in tensors.items()}
-    found = {}
+    found = _overlapping(tensors)
     for other in gc.get_objects():
         # Not isinstance, which asks some objects for more than their type.
         if issubclass(type(other), torch.nn.Module) and id(other) not in own and SHADOW not in vars(other):
             held = [*vars(other).get("_parameters", {}).values(), *vars(other).get("_buffers", {}).values()]
-            found.update({by_id[id(one)]: type(other).__name__ for one in held if id(one) in by_id})
+            why = (
+                f"is shared with a {type(other).__name__} outside of the module, which would be left with a size that "
+                f"it does not expect; trace a module that holds both"
+            )
+            found.update({by_id[id(one)]: why for one in held if id(one) in by_id})
     return found
+
+
+def _overlapping(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Tensors that are views of others' memory, which new ones would not be."""
+    by_memory: dict[int, list[str]] = {}
+    for path, tensor in tensors.items():
+        if tensor.numel():
+            by_memory.setdefault(tensor.untyped_storage().data_ptr(), []).append(path)
+    found = {}
+    for paths in by_memory.values():
+        places = [_extent(tensors[path]) for path in paths]
+        for path, (start, end) in zip(paths, places, strict=True):
+            mates = (
+                m for m, (first, last) in zip(paths, places, strict=True) if m != path and first < end and start < last
+            )
+            if mate := next(mates, None):
+                found[path] = (
+                    f"has the same memory as {mate!r}, and would not have it any more; make them one parameter object, "
+                    f"or give each its own memory (clone)"
+                )
+    return found
+
+
+def _extent(tensor: torch.Tensor) -> tuple[int, int]:
+    """From which to before which byte of its memory a tensor reaches."""
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()

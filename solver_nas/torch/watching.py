@@ -10,7 +10,7 @@ import torch
 from torch.fx import traceback
 from torch.overrides import TorchFunctionMode
 
-from solver_nas.torch.sizes import Axis, Claims, Size
+from solver_nas.torch.sizes import Axis, Claims, Size, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -125,7 +125,7 @@ class Watch(TorchFunctionMode):
             if part is None:
                 continue
             stop = part.stop if isinstance(part, slice) else None
-            if isinstance(stop, Size) and axis < len(shape) and int(stop) == shape[axis]:
+            if isinstance(stop, Size) and axis < len(shape) and plain(stop) == shape[axis]:
                 self.record.claims.equal.append((Axis(number, axis), stop.tree))
             axis += 1
 
@@ -160,7 +160,7 @@ _SIZED = {torch.Tensor.shape.__get__, torch.Tensor.size, torch.Tensor.__len__, t
 def _numbers(value: Any) -> Iterator[Number]:
     """All whole numbers among arguments, in order."""
     if isinstance(value, Size):
-        yield Number(int(value), value.tree)
+        yield Number(plain(value), value.tree)
     elif type(value) is int:
         yield Number(value, None)
     elif isinstance(value, tuple | list):
@@ -173,11 +173,11 @@ def _numbers(value: Any) -> Iterator[Number]:
 def _plain(value: Any) -> Any:
     """The same arguments with plain numbers."""
     if isinstance(value, Size):
-        return int(value)
+        return plain(value)
     if type(value) in (tuple, list):
         return type(value)(_plain(one) for one in value)
     if isinstance(value, torch.Size):
-        return torch.Size(int(one) if isinstance(one, Size) else one for one in value)
+        return torch.Size(plain(one) if isinstance(one, Size) else one for one in value)
     if type(value) is dict:
         return {key: _plain(one) for key, one in value.items()}
     if isinstance(value, slice):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from solver_nas.labels import Tensor
 from solver_nas.rules import Takes
 from solver_nas.rules.contract import elementwise
+from solver_nas.rules.guarding import UnsupportedError
 from solver_nas.rules.primitives import held, pad, take, whole
 from solver_nas.rules.segmenting import concatenated, line, part
 from solver_nas.rules.stretching import placed, squeezed
@@ -54,12 +56,27 @@ def _cut(reading: Reading) -> Mapping[str, object]:
     shape = next(iter(reading.shapes.values()))[0]
     total = shape[int(cast("int", reading.arguments.get("dim", 0)))]
     sizes = reading.arguments.get("split_sizes")
+    if reading.operator == "tensor_split":
+        sizes = _tensor_split(total, reading.arguments)
     if sizes is None:
         width = reading.arguments.get("split_size")
         chunks = reading.arguments.get("chunks")
         width = int(cast("int", width)) if width is not None else -(-total // int(cast("int", chunks)))
         sizes = [min(width, total - start) for start in range(0, total, max(width, 1))]
     return {"parts": tuple(int(size) for size in cast("Sequence[int]", sizes))}
+
+
+def _tensor_split(total: int, arguments: Mapping[str, object]) -> Sequence[int]:
+    """The first parts are larger by one where the axis cannot be divided; or what stands between some places."""
+    sections = arguments.get("sections")
+    if sections is not None:
+        count = int(cast("int", sections))
+        return [total // count + (place < total % count) for place in range(count)]
+    if "indices" not in arguments:
+        raise UnsupportedError("tensor_split: where it is cut is not written down")
+    given = cast("Sequence[int]", arguments["indices"])
+    places = [min(max(int(one) + (total if one < 0 else 0), 0), total) for one in given]
+    return [end - start for start, end in pairwise((0, *places, total))]
 
 
 def _recut(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
@@ -95,6 +112,8 @@ def _split(op: Op) -> Tensor:
     if op.argument("split_sizes") is not None:
         for place, piece in enumerate(pieces):
             op.counted("split_sizes", place, piece, rows)
+    elif op.argument("indices") is not None:
+        x = whole(op.scope, x, [axis], "where it is cut is written down")
     elif len(set(parts)) > 1:
         x = whole(op.scope, x, [axis], "it is cut into parts of which the last one is smaller")
     elif op.argument("split_size") is not None:
