@@ -88,6 +88,7 @@ class Tape:
         self._works: list[Volume] = []
         self._measures: list[Measure] = []
         self._idle: list[Tie] = []
+        self._alike: list[IntArray] = []
         self._parameters: dict[str, _ParameterRecord] = {}
 
     def fresh(self, key: SourceKey, shape: tuple[int, ...], reason: Reason) -> Neurons:
@@ -170,6 +171,11 @@ class Tape:
 
     def idle(self, array: Neurons, reason: Reason) -> None:
         """These are all alike: they follow what they meet, and if they meet nothing, they are kept."""
+        self.trail(array, reason)
+        self._alike.append(array["label"].reshape(-1))
+
+    def trail(self, array: Neurons, reason: Reason) -> None:
+        """These follow what they meet, each its own neuron, and if they meet nothing, they are kept."""
         labels = array["label"].reshape(-1)
         self._idle.append(Tie(labels, np.full_like(labels, FIXED), reason))
 
@@ -190,7 +196,7 @@ class Tape:
 
     def is_idle(self, array: Neurons) -> bool:
         """Whether these are all among those that are all alike."""
-        known = np.concatenate([np.zeros(0, np.int64), *(tie.left for tie in self._idle)])
+        known = np.concatenate([np.zeros(0, np.int64), *self._alike])
         return bool(np.isin(array["label"], known).all())
 
     def _forsaken(self) -> list[Tie]:

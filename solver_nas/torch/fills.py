@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from solver_nas.torch.operator import PREFIX, operators
 
@@ -36,7 +36,10 @@ def fills_of(graph: Graph, labels: Labels, tensors: Mapping[str, torch.Tensor]) 
             if vertex.attributes.get("even"):
                 value = float(tensors[parameter.key].reshape(-1)[0])
             follows = all(use.role == "follow" for use in labels.parameters[parameter.key].uses)
-            if value is None and operator is not None and operator.name in _FACTORS and follows:
+            factor = operator is not None and operator.name in _FACTORS and follows
+            # Buffers in expressions are mostly statistics, which are divided by.
+            buffered = role in cast("frozenset[str]", vertex.attributes.get("buffers", ()))
+            if value is None and (factor or (buffered and not vertex.attributes["contracts"])):
                 value = 1.0
             if value is not None:
                 found.setdefault(parameter.key, value)

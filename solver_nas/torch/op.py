@@ -196,15 +196,22 @@ class Op:
         return Tensor(self.sizes(name, place)) if found.role is None else self.weight(name, place=place)
 
     def tensor(self, name: str, place: int | None = None) -> Tensor:
-        """A tensor; a parameter with new neurons along all of its axes. A buffer is not learned: it stays as it is."""
+        """A tensor; a parameter with new neurons along all of its axes.
+
+        A buffer is not learned: its entries follow neurons that they meet, or stay.
+        """
         operand = self.operand(name, place)
         if isinstance(operand, Tensor):
             return operand
-        if self.buffered(name, place):
+        if self.buffered(name, place) and self.scope.attribute("contracts", bool):
             self.scope.freeze(operand.role, "a buffer stays as it is")
             return Tensor(operand.shape)
         letters = "abcdefghijklmnop"[: len(operand.shape)]
-        return einsum(self.scope, f"{letters}->{letters}", operand, repeats=None)
+        made = einsum(self.scope, f"{letters}->{letters}", operand, repeats=None)
+        if self.buffered(name, place):
+            for block in made.blocks:
+                self.scope.tape.trail(block.neurons, self.scope.reason("this buffer meets no neurons"))
+        return made
 
     def buffered(self, name: str, place: int | None = None) -> bool:
         """Whether a tensor is a buffer, which is not learned."""

@@ -89,6 +89,27 @@ class ChannelBuffer(nn.Module):
         return self.conv2(F.relu((self.conv1(x) - self.mean) / self.std))
 
 
+class FrozenBatchNorm(nn.Module):
+    """As in torchvision's detectors: everything is a buffer, and computed with."""
+
+    weight: Tensor
+    bias: Tensor
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self, channels: int = 16) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, 4, 1)
+        for name, least in (("weight", 0.5), ("bias", -0.5), ("mean", -0.5), ("var", 0.5)):
+            self.register_buffer(name, torch.rand(channels) + least)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias, mean, var = (one.reshape(1, -1, 1, 1) for one in (self.weight, self.bias, self.mean, self.var))
+        scale = weight * (var + 1e-5).rsqrt()
+        return self.conv2(F.relu(self.conv1(x) * scale + (bias - mean * scale)))
+
+
 class IntAttributes(nn.Module):
     """Hand-made sizes that `forward` reads; nobody but the author knows what they belong to."""
 
@@ -268,6 +289,7 @@ PARAMETERS = (
     case("parameter_list", ListedParameters, normal((8,))),
     case("matmul_weight", MatmulWeight, normal((8,))),
     case("channel_buffer", ChannelBuffer, images(8)),
+    case("frozen_batch_norm", FrozenBatchNorm, images(8)),
     case("int_attributes", IntAttributes, images(8), note="`channels` must follow the width, or pin it with a reason"),
     case("config_object", Configured, normal((6, 8)), note="`hidden_size` is read by both blocks"),
     case("weight_norm", PlainConv, images(8), finish=_weight_norm, note="the norm of a row contains dropped inputs"),
