@@ -9,7 +9,7 @@ from solver_nas.asking import Ask
 from solver_nas.change import Change, carry_out
 from solver_nas.errors import GraphError, RequestError
 from solver_nas.explain import EXPLAINING
-from solver_nas.frontend import Handle, Model, owner
+from solver_nas.frontend import Handle, Model, owner, untraced
 from solver_nas.planning import explain_request, impossible, make_plan, strategy_of
 from solver_nas.solve import GAP, TIME_LIMIT
 
@@ -267,7 +267,7 @@ def _ask(
     if delta is not None and not isinstance(request, Handle):
         raise RequestError("a delta goes with a single vertex; for several, give a mapping from vertices to deltas")
     if isinstance(also, Handle) or not isinstance(also, Iterable):
-        raise RequestError(f"expected a network or a list of vertices, got {also!r}")
+        raise RequestError(f"expected a network or a list of vertices, got {untraced(also)}")
     inputs, free = list(dict(nin or {}).items()), list(also)
     outputs: list[tuple[Handle, object]] = []
     if isinstance(request, Model) or (

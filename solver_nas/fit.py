@@ -9,7 +9,7 @@ import numpy as np
 from solver_nas.asking import Ask, Worth
 from solver_nas.change import Plan
 from solver_nas.errors import RequestError
-from solver_nas.frontend import Handle, Model
+from solver_nas.frontend import Handle, Model, untraced
 from solver_nas.limits import listed
 from solver_nas.limits.neurons import held_outputs
 from solver_nas.limits.sizes import kept_whole
@@ -187,7 +187,7 @@ def scaled(model: Model, utility: Utility | None, how: Normalisation) -> Utility
 
 def _checked(model: object) -> Model:
     if not isinstance(model, Model):
-        raise RequestError(f"expected a network, got {model!r}")
+        raise RequestError(f"expected a network, got {untraced(model)}")
     return model
 
 

@@ -286,6 +286,19 @@ class Handle:
         return f"<{self._name}: {self.kind} {inputs} -> {self.nout}>"
 
 
+def untraced(value: object) -> str:
+    """What was given in the place of a network, in words, and what to do if it is a module of PyTorch."""
+    if hasattr(value, "named_parameters"):
+        return (
+            f"a {type(value).__name__}: make a model of it first, with solver_nas.torch.trace(module, example_inputs)"
+        )
+    shown = repr(value)
+    return shown if len(shown) <= _SHOWN else f"a {type(value).__name__}"
+
+
+_SHOWN = 200  # characters of what is no network
+
+
 def owner(handle: object) -> Model:
     """The model of a handle.
 

@@ -13,7 +13,7 @@ from solver_nas.asking import Ask
 from solver_nas.bounds import MEASURED, Bound
 from solver_nas.errors import ImpossibleError, RequestError, TimeLimitError
 from solver_nas.fit import scaled, shrink
-from solver_nas.frontend import Model
+from solver_nas.frontend import Model, untraced
 from solver_nas.limits import Expression, Now, Peak, now
 from solver_nas.limits.expression import number
 from solver_nas.limits.neurons import held_outputs
@@ -155,7 +155,7 @@ def trade_off(
     [(17.0, 1), (212.0, 16), (420.0, 32)]
     """
     if not isinstance(model, Model):
-        raise RequestError(f"expected a network, got {model!r}")
+        raise RequestError(f"expected a network, got {untraced(model)}")
     if not isinstance(limit, Expression | Peak):
         raise RequestError(f"a trade-off is on a cost such as macs(net), got {limit!r}")
     fractions = None if is_whole(points) else _fractions(points)

@@ -12,7 +12,7 @@ import numpy as np
 from solver_nas.bounds import Bound, Term, amount
 from solver_nas.costs import alive, parameters, shaped
 from solver_nas.errors import GraphError, RequestError
-from solver_nas.frontend import Model
+from solver_nas.frontend import Model, untraced
 from solver_nas.labels import Volume
 from solver_nas.limits.expression import Cost, Expression, Now, number, shown
 from solver_nas.limits.view import Limit, Of, View, titled
@@ -227,7 +227,7 @@ def _width(dtype: DTypeLike) -> int:
 
 def _model(model: object, title: str) -> Model:
     if not isinstance(model, Model):
-        raise RequestError(f"{title} takes a network, got {model!r}")
+        raise RequestError(f"{title} takes a network, got {untraced(model)}")
     return model
 
 

@@ -101,7 +101,7 @@ class View(NamedTuple):
         if isinstance(of, str):
             found = [handle.name for handle in self.model.find(of)]
             if not found:
-                raise RequestError(f"{title} names no vertex: nothing fits {of!r}; see print(net.summary()) for names")
+                raise RequestError(f"{title} names no vertex: nothing fits {of!r}; names are in list(net.graph.order)")
             return [self.names[name] for name in found if name in self.names]
         if isinstance(of, Handle):
             return [self.name(of)]

@@ -213,6 +213,14 @@ class Tape:
             idle[tie.left] = True
         busy = np.zeros(classes, bool)
         busy[class_of[~idle]] = True
+        # Entries that differ are no columns of their own: a table of angles is as long as heads are.
+        unlike = idle.copy()
+        for labels in self._alike:
+            unlike[labels] = False
+        for product in self._products:
+            columns = product.columns.reshape(-1)
+            if unlike[columns].all():
+                busy[class_of[columns]] = False
         found = []
         for tie in self._idle:
             alone = ~busy[class_of[tie.left]]

@@ -39,7 +39,7 @@ def fills_of(graph: Graph, labels: Labels, tensors: Mapping[str, torch.Tensor]) 
             factor = operator is not None and operator.name in _FACTORS and follows
             # Buffers in expressions are mostly statistics, which are divided by.
             buffered = role in cast("frozenset[str]", vertex.attributes.get("buffers", ()))
-            if value is None and (factor or (buffered and not vertex.attributes["contracts"])):
+            if value is None and (factor or (buffered and operator is not None and not operator.contracts)):
                 value = 1.0
             if value is not None:
                 found.setdefault(parameter.key, value)

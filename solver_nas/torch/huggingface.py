@@ -183,6 +183,8 @@ def fit_config(module: torch.nn.Module) -> torch.nn.Module:
     Raises:
         RequestError: its layers differ, so that no configuration describes it; nothing is changed.
     """
+    if not isinstance(module, torch.nn.Module):
+        raise RequestError(f"fit_config takes the changed module (model.module), got a {type(module).__name__}")
     family, config = _family(module), copy.deepcopy(module.config)
 
     def size(pattern: str) -> int:

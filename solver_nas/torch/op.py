@@ -195,15 +195,18 @@ class Op:
             return self.scope.inputs[found.edge]
         return Tensor(self.sizes(name, place)) if found.role is None else self.weight(name, place=place)
 
-    def tensor(self, name: str, place: int | None = None) -> Tensor:
-        """A tensor; a parameter with new neurons along all of its axes.
+    def tensor(self, name: str, place: int | None = None, *, trails: bool = False) -> Tensor:
+        """A tensor; a parameter with new neurons along all of its axes. A buffer is not learned: it stays as it is.
 
-        A buffer is not learned: its entries follow neurons that they meet, or stay.
+        Args:
+            name: which argument.
+            place: which one, where it is a list.
+            trails: whether entries of a buffer follow the neurons that they meet instead, if they meet some.
         """
         operand = self.operand(name, place)
         if isinstance(operand, Tensor):
             return operand
-        if self.buffered(name, place) and self.scope.attribute("contracts", bool):
+        if self.buffered(name, place) and not trails:
             self.scope.freeze(operand.role, "a buffer stays as it is")
             return Tensor(operand.shape)
         letters = "abcdefghijklmnop"[: len(operand.shape)]

@@ -184,7 +184,8 @@ def _equal(found: verify.Comparison, what: str) -> None:
     if not found.equal:
         raise VerificationError(
             f"{what}: by {found.difference:.2g} of the largest output, {found.allowed:.2g} are allowed for rounding; "
-            f"nothing was changed"
+            f"nothing was changed. If the code was changed since, trace it again; if it draws random numbers, or "
+            f"updates what it normalises by, do so in eval()"
         )
 
 

@@ -26,8 +26,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as as_bytes
 
-from solver_nas.errors import StoreError
+from solver_nas.errors import RequestError, StoreError
 from solver_nas.files import replace_file
+from solver_nas.frontend import untraced
 from solver_nas.torch.attributes import declared, sized
 from solver_nas.torch.binding import held
 from solver_nas.torch.shadow import shadow_of, whole_numbers, write
@@ -66,8 +67,11 @@ def save(model: TorchModel, path: str | os.PathLike[str]) -> None:
 
     Raises:
         GraphError: the model's changes are not written into a module.
+        RequestError: this is no model of a module.
         OSError: the file cannot be written.
     """
+    if isinstance(model, torch.nn.Module) or not hasattr(model, "structure"):
+        raise RequestError(f"save takes what trace returns, got {untraced(model)}")
     module = model.module
     numbers = whole_numbers(module)
     read = {*_read(model), *sized(module)} & numbers.keys()
@@ -96,8 +100,13 @@ def load(module: torch.nn.Module, path: str | os.PathLike[str]) -> torch.nn.Modu
 
     Raises:
         StoreError: the file is damaged, of another format, or of another kind of module; the message says how.
+        RequestError: this is no module.
         OSError: the file cannot be read.
     """
+    if not isinstance(module, torch.nn.Module):
+        raise RequestError(
+            f"load takes a freshly built module and a file, in this order; got a {type(module).__name__}"
+        )
     with Path(path).open("rb"):
         pass
     what = f"{os.fspath(path)!r} cannot be loaded into this {type(module).__name__}"

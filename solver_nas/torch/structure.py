@@ -150,9 +150,7 @@ _FILLED = frozenset(
     {"zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty", "scalar_tensor"}
 )
 #: What the attributes of vertices that are no operations have in common.
-_PLAIN: Mapping[str, object] = MappingProxyType(
-    {"output": 0, "primary": True, "buffers": frozenset(), "contracts": False}
-)
+_PLAIN: Mapping[str, object] = MappingProxyType({"output": 0, "primary": True, "buffers": frozenset()})
 _FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128})
 
 
@@ -284,7 +282,6 @@ class _Builder:
             "rewritten": _in_buffers(arguments),
             "whole heads": self._options.whole_heads,
             "buffers": frozenset(role for role, one in parameters.items() if one.key in self._buffers),
-            "contracts": known is not None and known.contracts,
         }
         why = self._trouble(node, name, known)
         if not why and known is not None and known.prepare is not None:

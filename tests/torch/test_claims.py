@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everyone gives it
 from torch import Tensor, nn
 
-from solver_nas import delta_nout, plan_change
+from solver_nas import delta_nout, plan_change, shrink
 from solver_nas.errors import CaptureError, GraphError, ImpossibleError, RequestError, SolverNasError, VerificationError
-from solver_nas.torch import trace
+from solver_nas.limits import macs
+from solver_nas.torch import fit_config, load, save, trace
 from tests.torch.nets import everything, mlp
 
 
@@ -183,3 +184,16 @@ def test_tensors_are_split_as_numpy_splits(where: Any) -> None:
     else:
         with pytest.raises(SolverNasError):
             plan_change(model["a"], -3, on_failure="raise")
+
+
+def test_modules_that_were_not_traced_are_told_apart() -> None:
+    net = mlp()
+    for ask in (lambda: shrink(net, []), lambda: macs(net), lambda: save(net, "x")):
+        with pytest.raises(
+            RequestError, match=r"got a Sequential: make a model of it first, with solver_nas.torch.trace"
+        ):
+            ask()
+    with pytest.raises(RequestError, match="load takes a freshly built module and a file, in this order"):
+        load("x", net)  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match=r"fit_config takes the changed module \(model.module\)"):
+        fit_config(trace(net, torch.randn(2, 4)))  # type: ignore[arg-type]

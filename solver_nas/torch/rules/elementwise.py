@@ -66,7 +66,7 @@ def _function(op: Op) -> Tensor:
             op.scope.speak(edge)
         else:
             op.hold(name, "only its type is read")
-    return same(op.scope, op.x)
+    return same(op.scope, op.tensor(op.first, trails=True))
 
 
 @operator("add", "maximum", "minimum", weights=True, note="equal sizes, position by position", takes=Takes.FIXED)
@@ -86,7 +86,7 @@ def followers(op: Op, names: Sequence[str]) -> list[Operand]:
         if op.scope.tape.choose((op.scope.vertex.name, "own", name), int(bool(own))):
             alone.add(name)
             given |= own
-    return [op.tensor(name) if name in alone else op.operand(name) for name in names]
+    return [op.tensor(name, trails=True) if name in alone else op.operand(name) for name in names]
 
 
 def _wide(op: Op, name: str) -> set[int]:
