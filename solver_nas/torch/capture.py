@@ -12,6 +12,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import traceback
 from torch.utils import _pytree as pytree
 
@@ -113,6 +114,7 @@ def _captured(
         return found
 
     shadow.forward = watched
+    attributes = [(part, dict(vars(part))) for part in module.modules()]
     fast, level = torch.backends.mha.get_fastpath_enabled(), logging.root.manager.disable
     try:
         torch.backends.mha.set_fastpath_enabled(value=False)
@@ -131,8 +133,20 @@ def _captured(
     finally:
         logging.disable(level)
         torch.backends.mha.set_fastpath_enabled(value=fast)
+        _take_back(attributes)
     _check_sizes(whole_numbers(module), now, record)
     return Capture(program, record, training)
+
+
+def _take_back(attributes: Sequence[tuple[torch.nn.Module, Mapping[str, Any]]]) -> None:
+    """Take tensors without numbers off modules, which hooks with the module in their closure have put there."""
+    for part, before in attributes:
+        for name, value in list(vars(part).items()):
+            if isinstance(value, FakeTensor):
+                if name in before:
+                    part.__dict__[name] = before[name]
+                else:
+                    del part.__dict__[name]
 
 
 def _check_sizes(before: Mapping[Attribute, int], now: Mapping[Attribute, int], record: Record) -> None:

@@ -28,7 +28,7 @@ def trace(
     args: Any = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
-    opaque: Sequence[str] = (),
+    opaque: str | Sequence[str] = (),
     in_place: bool = True,
     whole_heads: bool = True,
     free_outputs: bool = False,
@@ -70,7 +70,8 @@ def trace(
     module = unwrapped(module)
     given = args if isinstance(args, tuple) else tuple(args) if isinstance(args, list) else (args,)
     inputs = Inputs(given, dict(kwargs or {}))
-    captured = capture(module, *inputs, opaque, everything=in_place)
+    sealed = (opaque,) if isinstance(opaque, str) else opaque
+    captured = capture(module, *inputs, sealed, everything=in_place)
     options = Options(free_outputs, in_place, whole_heads)
     structure = understand(captured, module, options)
     tensors = {key: tensor.detach() for key, tensor in unique(module, structure.keys).items()}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from solver_nas import delta_nout, plan_change, shrink
 from solver_nas.errors import CaptureError, GraphError, ImpossibleError, RequestError, SolverNasError, VerificationError
+from solver_nas.inspection import inspect
 from solver_nas.limits import macs
 from solver_nas.torch import fit_config, load, save, trace
 from tests.torch.nets import everything, mlp
@@ -197,3 +198,27 @@ def test_modules_that_were_not_traced_are_told_apart() -> None:
         load("x", net)  # type: ignore[arg-type]
     with pytest.raises(RequestError, match=r"fit_config takes the changed module \(model.module\)"):
         fit_config(trace(net, torch.randn(2, 4)))  # type: ignore[arg-type]
+
+
+def test_what_hooks_keep_is_no_tensor_without_numbers() -> None:
+    net = mlp()
+    seen: list[Any] = [None]
+    net.stat = torch.zeros(())
+
+    def hook(_: nn.Module, __: Any, output: Tensor) -> None:
+        net.stat = output.detach().mean()
+        net.other = output.detach().mean()
+        seen[0] = net.stat
+
+    net[0].register_forward_hook(hook)
+    model = trace(net, torch.randn(2, 4))
+    assert float(net.stat) == 0.0
+    assert not hasattr(net, "other")
+    delta_nout(model["0"], -1)
+    net(torch.randn(2, 4))
+    assert float(net.stat) != 0.0
+
+
+def test_one_submodule_may_be_opaque_by_its_name_alone() -> None:
+    model = trace(mlp(), torch.randn(2, 4), opaque="2")
+    assert inspect(model).pinned["2"]
