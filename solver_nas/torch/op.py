@@ -190,10 +190,16 @@ class Op:
     def operand(self, name: str, place: int | None = None) -> Tensor | Weight:
         """A tensor, or the parameter that stands there."""
         found = self.slot(name, place)
-        assert found is not None, "only asked for tensors that are given"
+        assert found is not None, f"there is no tensor {name!r}; tensors are {', '.join(map(repr, self.given))}"
         if found.edge is not None:
             return self.scope.inputs[found.edge]
-        return Tensor(self.sizes(name, place)) if found.role is None else self.weight(name, place=place)
+        if found.role is not None:
+            return self.weight(name, place=place)
+        if name == "weight":
+            self.scope.tape.report(
+                self.scope.reason("its weight is no parameter of the module, so that it stays: register it")
+            )
+        return Tensor(self.sizes(name, place))
 
     def tensor(self, name: str, place: int | None = None, *, trails: bool = False) -> Tensor:
         """A tensor; a parameter with new neurons along all of its axes. A buffer is not learned: it stays as it is.

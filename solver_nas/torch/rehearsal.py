@@ -129,6 +129,9 @@ def rehearse(
 ) -> None:
     """Compare the changed graph with the original without what goes, and the module's code with the changed graph.
 
+    Where weights are zero, as those of adapters are at first, nothing can be seen of what they are multiplied with:
+    then both are compared once more, with other numbers in their places.
+
     Args:
         structure: of the module.
         change: what is to be tried out.
@@ -139,6 +142,40 @@ def rehearse(
     Raises:
         VerificationError: something else comes out, or cannot be run.
     """
+    _rehearse(structure, change, present, inputs, binding)
+    loud = _loud(structure, change.blueprint, present)
+    if loud:
+        plans = change.blueprint.arrays
+        kept = {key: taken(value, plans[key]) if key in plans else value for key, value in loud.items()}
+        again = change._replace(tensors={**change.tensors, **kept})
+        _rehearse(structure, again, {**present, **loud}, inputs, binding)
+
+
+def _loud(structure: Structure, blueprint: Blueprint, present: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Other numbers for weights that are zero; shifts hide nothing."""
+    weights = {
+        parameter.key
+        for vertex in blueprint.before.vertices
+        for role, parameter in vertex.parameters.items()
+        if role != "bias" and parameter.key not in structure.buffers
+    }
+    found = {}
+    for number, key in enumerate(sorted(weights)):
+        tensor = present[key]
+        if tensor.numel() and tensor.dtype.is_floating_point and not tensor.any():
+            source = torch.Generator().manual_seed(number)
+            scale = max(tensor.numel() // tensor.shape[0], 1) ** -0.5 if tensor.dim() else 1.0
+            found[key] = to_tensor((torch.randn(tensor.shape, generator=source) * scale).numpy(), tensor)
+    return found
+
+
+def _rehearse(
+    structure: Structure,
+    change: Change,
+    present: Mapping[str, torch.Tensor],
+    inputs: Inputs,
+    binding: Binding | None,
+) -> None:
     labels, after, blueprint = change.labels, change.after, change.blueprint
     kept = _kept(structure, labels, blueprint)
     changed = rewritten(structure.nodes, structure.made, numbers(after))

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everyone gives it
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from solver_nas import delta_nout, plan_change, shrink
 from solver_nas.errors import CaptureError, GraphError, ImpossibleError, RequestError, SolverNasError, VerificationError
@@ -60,6 +61,18 @@ def test_what_becomes_of_sizes_in_branches_that_are_zero_is_noticed(name: str) -
         plan_change(model["a"], -8, on_failure="raise").apply()
     told = str(caught.value) + "".join(getattr(caught.value, "reasons", ()))
     assert "the code makes a number of another kind" in told or "the answer would be another one" in told
+    assert everything(net) == before
+
+
+def test_errors_in_branches_that_are_zero_are_seen() -> None:
+    # A number that was made of a size where nobody could see it.
+    net, x = Gated(lambda *_: 1.0), torch.randn(2, 8)
+    table = {16: 1.0}
+    net.scale = lambda _, y: table.get(len(y[0].tolist()), -3.0) if not isinstance(y, FakeTensor) else 1.0
+    model = trace(net, x)
+    before = everything(net)
+    with pytest.raises(VerificationError, match="the module's code computes something else with the new sizes"):
+        delta_nout(model["a"], -4)
     assert everything(net) == before
 
 
@@ -222,3 +235,18 @@ def test_what_hooks_keep_is_no_tensor_without_numbers() -> None:
 def test_one_submodule_may_be_opaque_by_its_name_alone() -> None:
     model = trace(mlp(), torch.randn(2, 4), opaque="2")
     assert inspect(model).pinned["2"]
+
+
+def test_layers_in_plain_lists_are_reported() -> None:
+    class Listed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = [nn.Linear(4, 8), nn.Linear(8, 2)]
+
+        def forward(self, x: Tensor) -> Tensor:
+            for layer in self.layers:
+                x = layer(x)
+            return x
+
+    pinned = inspect(trace(Listed(), torch.randn(2, 4))).pinned
+    assert sum("its weight is no parameter of the module" in why for reasons in pinned.values() for why in reasons) == 2
