@@ -49,6 +49,7 @@ def united(part: Part) -> tuple[Part, tuple[Share, ...]]:
     for bucket, share in zip(part.buckets, shares, strict=True):
         members[share.place].append((bucket, share.often))
     balances = tuple(map(count, part.balances))
+    budgets = (_budget(budget, count) for budget in part.budgets)
     small = replace(
         part,
         buckets=tuple(map(_together, members)),
@@ -61,7 +62,7 @@ def united(part: Part) -> tuple[Part, tuple[Share, ...]]:
             for r in part.rectangles
         ),
         balances=tuple(one for one in balances if not one.rigid or one.constant),
-        budgets=tuple(_budget(budget, count) for budget in part.budgets),
+        budgets=tuple(budget for budget in budgets if _equation(budget) != {}),
         grids=tuple(grid._replace(size=count(grid.size)) for grid in part.grids),
         numbers=tuple(range(len(places))),
     )
@@ -72,12 +73,18 @@ def _shares(part: Part) -> tuple[Share, ...]:
     apart = {row for rectangle in part.rectangles for row in rectangle.rows}
     apart |= {place for place, bucket in enumerate(part.buckets) if bucket.forced is not None}
     ratios: dict[int, dict[int, Fraction]] = {place: {} for place in range(len(part.buckets))}
-    for balance in part.balances if not part.slots and not part.shared else ():
-        if len(balance.keep) == 2 and not balance.constant and apart.isdisjoint(balance.keep):
-            (one, factor), (other, against) = balance.keep.items()
+    equations: list[dict[int, Fraction]] = [
+        {bucket: Fraction(often) for bucket, often in balance.keep.items()}
+        for balance in part.balances
+        if not balance.constant and not balance.new
+    ]
+    equations += [known for budget in part.budgets if (known := _equation(budget))]
+    for equation in equations if not part.slots and not part.shared else ():
+        if len(equation) == 2 and apart.isdisjoint(equation):
+            (one, factor), (other, against) = equation.items()
             if factor * against < 0:
-                ratios[one].setdefault(other, Fraction(-factor, against))
-                ratios[other].setdefault(one, Fraction(-against, factor))
+                ratios[one].setdefault(other, -factor / against)
+                ratios[other].setdefault(one, -against / factor)
     groups: list[dict[int, Fraction]] = []
     seen: set[int] = set()
     for first in ratios:
@@ -99,6 +106,20 @@ def _shares(part: Part) -> tuple[Share, ...]:
         )
         found |= {place: Share(number, int(amount / unit)) for place, amount in group.items()}
     return tuple(found[place] for place in range(len(part.buckets)))
+
+
+def _equation(budget: Budget) -> dict[int, Fraction] | None:
+    """How often each bucket counts in a sum that has to be zero; `None` for any other budget."""
+    if budget.low is None or budget.low != budget.high or budget.gauges:
+        return None
+    total, found = budget.constant - budget.low, dict[int, Fraction]()
+    for term in budget.terms:
+        if len(term.over) != 1 or term.under or term.over[0].new:
+            return None
+        total += term.factor * term.over[0].constant
+        for bucket, often in term.over[0].keep.items():
+            found[bucket] = found.get(bucket, Fraction(0)) + term.factor * often
+    return None if total else {bucket: factor for bucket, factor in found.items() if factor}
 
 
 def _together(members: Sequence[tuple[Bucket, int]]) -> Bucket:

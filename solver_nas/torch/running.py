@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from solver_nas.errors import VerificationError
 from solver_nas.graph import Port
-from solver_nas.torch.nodes import operator_of, shares, written
+from solver_nas.torch.nodes import mutates, operator_of, shares, written
 from solver_nas.torch.operator import PREFIX, operators
 
 if TYPE_CHECKING:
@@ -62,7 +62,30 @@ def run(
 
 
 _IDLE = frozenset({"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "native_dropout"})
+#: What is drawn at random depends on the sizes; all of it is one number instead.
+DRAWN = frozenset(
+    {
+        "rand",
+        "randn",
+        "rand_like",
+        "randn_like",
+        "normal",
+        "uniform",
+        "bernoulli",
+        "exponential",
+        "log_normal",
+        "cauchy",
+    }
+)
+_NUMBER = 0.5  # in the middle of the unit interval, and no special point of a logarithm
 _NO_RESULT = frozenset({"_assert_tensor_metadata", "sym_constrain_range_for_size", "_assert_scalar", "_assert_async"})
+
+
+def drawn(result: Any, *, in_place: bool) -> Any:
+    """The same number everywhere, in the place of what was drawn."""
+    if not isinstance(result, torch.Tensor) or not result.dtype.is_floating_point:
+        return result
+    return result.fill_(_NUMBER) if in_place else torch.full_like(result, _NUMBER)
 
 
 class _Run:
@@ -106,10 +129,13 @@ class _Run:
             # What is masked may lie in another order in memory.
             return self._done_with(node, torch.reshape(cast("Any", args[0]), cast("Any", args[1])))
         if self._removal is None:
-            return cast("Any", node.target)(*args, **kwargs)
+            result = cast("Any", node.target)(*args, **kwargs)
+            return drawn(result, in_place=mutates(node)) if name in DRAWN else result
         operation, vertex = self._operations.get(node.name), self._removal.made.get(node.name)
         together = None if operation is None else self._together(operation, node, args, kwargs)
         result = cast("Any", node.target)(*args, **kwargs) if together is None else together
+        if name in DRAWN:
+            result = drawn(result, in_place=mutates(node))
         # A part into which something is written has to remain one; what it is a part of is masked already.
         return result if vertex is None or (shares(node) and written(node)) else self._masked(vertex, result)
 

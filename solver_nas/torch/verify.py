@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from solver_nas.errors import VerificationError
 from solver_nas.torch.numbers import common
-from solver_nas.torch.running import Mask, Removal, run, together_axes
+from solver_nas.torch.running import DRAWN, Mask, Removal, drawn, run, together_axes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +50,7 @@ class Comparison(NamedTuple):
 
 
 class Settled(TorchFunctionMode):
-    """Dropout does nothing, and batch normalisation uses its statistics, also in training mode."""
+    """Dropout does nothing, batch normalisation uses its statistics, also in training mode, and nothing is random."""
 
     def __torch_function__(
         self,
@@ -66,7 +66,8 @@ class Settled(TorchFunctionMode):
             return args[0] if args else given["input"]
         if name == "batch_norm" and "training" in given and _has_statistics(args, given):
             given["training"] = False
-        return func(*args, **given)
+        result = func(*args, **given)
+        return drawn(result, in_place=name.endswith("_")) if name.removesuffix("_") in DRAWN else result
 
 
 _DROPS = frozenset({"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"})

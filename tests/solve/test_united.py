@@ -114,6 +114,17 @@ def test_multiples_are_one_choice() -> None:
     assert [count.keep for count in term.over] == [{0: 1}, {0: 4}]
 
 
+def test_limits_that_make_sizes_equal_are_no_limits_any_more() -> None:
+    one = whole(problem([bucket([1.0, 2.0]), bucket([3.0, 4.0, 5.0])], [], [(0, 1, 1)], 9))
+    terms = (Monomial(Fraction(1), (Count(3, {0: 1}, {}),)), Monomial(Fraction(-1), (Count(0, {1: 1}, {}),)))
+    equal = Budget(terms, (), Fraction(0), Fraction(3), Fraction(3), Bound("equal", (), Fraction(3), Fraction(3)))
+    small, shares = united(replace(one, budgets=(*one.budgets, equal)))
+    assert shares == ((0, 1), (0, 1))
+    assert len(small.budgets) == 1
+    other = replace(equal, low=Fraction(2), high=Fraction(2))
+    assert united(replace(one, budgets=(*one.budgets, other)))[1] == ((0, 1), (1, 1))
+
+
 def test_rows_of_rectangles_stay_apart() -> None:
     one = whole(problem([bucket([1.0]) for _ in range(3)], [(0, 1, 1, 1), (1, 1, 2, 1)], [(0, 1, 1)], 9))
     row = Rectangle((0,), (Count(0, {1: 1}, {}),), WHY)

@@ -581,3 +581,28 @@ def test_what_the_code_writes_into_is_not_touched_while_a_change_is_tried_out() 
     assert torch.equal(net.b.bias, bias)
     assert torch.equal(net.plain, plain)
     assert (int(net.steps), tuple(net.average.shape), float(net.average.abs().sum())) == (0, (12,), 0.0)
+
+
+class Sampling(nn.Module):
+    """What is drawn is as large as the neurons are many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.spread, self.decoder = nn.Linear(4, 6), nn.Linear(4, 6), nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean, spread = self.mean(x), self.spread(x).exp()
+        noise = torch.randn_like(mean) + torch.empty_like(mean).uniform_().log()
+        found: torch.Tensor = self.decoder(mean + noise * spread)
+        return found
+
+
+def test_code_that_draws_random_numbers_can_be_changed() -> None:
+    torch.manual_seed(0)
+    net = Sampling()
+    model = trace(net, torch.randn(3, 4))
+    state = torch.get_rng_state()
+    for delta in (-2, 3):
+        assert delta_nout(model["mean"], delta)
+    assert (net.mean.out_features, net.spread.out_features, net.decoder.in_features) == (7, 7, 7)
+    assert torch.equal(torch.get_rng_state(), state)
