@@ -259,3 +259,18 @@ def test_limits_for_all_layers_leave_out_what_is_returned() -> None:
 def test_importing_the_library_does_not_import_pytorch() -> None:
     code = "import sys, solver_nas; assert not {'torch', 'onnx'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_part_that_begins_at_a_number_is_told_by_that_number() -> None:
+    class Rest(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(4, 8), nn.Linear(5, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.two(self.one(x)[:, 3:])
+            return found
+
+    model = trace(Rest(), torch.ones(1, 4))
+    with pytest.raises(ImpossibleError, match=r"the size 3 is written down in the code"):
+        plan_change(model["one"], -6, on_failure="raise")

@@ -206,7 +206,8 @@ def _slice(op: Op) -> Tensor:
     if block.axes == (axis,) and not everything and written:
         # The part, and what stands before it, stay; what comes behind is free.
         op.scope.speak(x)
-        op.scope.tape.pin(block.neurons[:stop], op.scope.reason(op.written(names[1], 0)))
+        said = names[0] if open_ended[1] else names[1]
+        op.scope.tape.pin(block.neurons[:stop], op.scope.reason(op.written(said, 0)))
         return Tensor(op.shape, tuple(one for one in x.blocks if one is not block))
     depth = block.axes.index(axis)
     level, rows = block.levels[depth], block.levels[depth - 1] if depth else None
