@@ -14,10 +14,11 @@ from ortools.sat.python import cp_model
 from solver_nas.bounds import Bound
 from solver_nas.problem import Budget, Monomial
 from solver_nas.solve.check import size_at
-from solver_nas.solve.limited import solve_limited
+from solver_nas.solve.limited import Ways, solve_limited
 from solver_nas.solve.model import CountModel, Search, TableError, most_new
 from solver_nas.solve.prices import Prices, hull, inside
 from solver_nas.solve.solution import Counts, Status, kept_utility, promised_utility
+from solver_nas.solve.united import living, united
 from solver_nas.solve.worth import Worth
 
 if TYPE_CHECKING:
@@ -73,8 +74,11 @@ def solve_counts(part: Part, deadline: float, seed: int, gap: float) -> Counts:
         def near(counts: Counts) -> bool:
             return _misses(part, counts) <= missed.cost
 
+        def alive(until: float) -> Counts | None:
+            return _alive(part, until, seed, gap)
+
         start = Counts(Status.FEASIBLE, tuple(first.kept), tuple(first.new)) if isinstance(first, _First) else None
-        found = solve_limited(_told(part, missed), within, near, deadline, gap, start)
+        found = solve_limited(_told(part, missed), Ways(within, near, alive), deadline, gap, start)
         found = replace(found, deviation=missed.distance)
     elif part.rectangles or part.shared or limited(part) or not missed.exact:
         found = _best(part, None, missed, deadline, seed)
@@ -86,6 +90,17 @@ def solve_counts(part: Part, deadline: float, seed: int, gap: float) -> Counts:
     if found.status is Status.OPTIMAL and not missed.exact:
         return replace(found, status=Status.FEASIBLE, slack=_everything(part, found))
     return found
+
+
+def _alive(part: Part, until: float, seed: int, gap: float) -> Counts | None:
+    """The best counts with which no row of a rectangle goes, if they are found."""
+    if not part.rectangles or part.slots or part.wishes:
+        return None
+    small, shares = united(living(part))
+    found = solve_counts(small, until, seed, gap)
+    if not found.kept:
+        return None
+    return replace(found, kept=tuple(found.kept[place] * often for place, often in shares))
 
 
 def _told(part: Part, missed: _Deviation) -> Part:

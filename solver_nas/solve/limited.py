@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,8 @@ _SMALL = 26.0  # bits of a part that is searched completely at first
 _FIRST_SEARCH = 1.0  # seconds for that, at most
 _NEARBY = (2, 5, 12, 40)  # counts on either side of the relaxation's that are searched for a first solution
 _LEAST_SEARCH = 0.5  # seconds
+_DESCENT = 0.5  # of the time, at most, for what prices start from
+_FIRST_SHARE = 0.25  # of the time: how long a first solution may take in which no row goes
 _TURNS = (0.02, 0.1, 0.5)  # of the time that is left: how long one of several ways is tried
 _MARGIN = 4  # prices are asked for a smaller gap than what is good enough: search is slower than they are
 _ROUNDING = 1e-11  # relative to a bound: what float64 leaves of long sums
@@ -59,11 +61,15 @@ class _Best:
         """Whether these counts are better, and now the best; they have to be a solution."""
         if counts is None or not counts.kept:
             return False
-        worth = kept_utility(self.part.buckets, counts.kept) + promised_utility(self.part.slot_gains, counts.new)
+        worth = self.value(counts)
         if self.counts is not None and worth <= self.worth:
             return False
         self.counts, self.worth = counts, worth
         return True
+
+    def value(self, counts: Counts) -> float:
+        """What counts are worth."""
+        return kept_utility(self.part.buckets, counts.kept) + promised_utility(self.part.slot_gains, counts.new)
 
     def solves(self, counts: Counts) -> bool:
         """Whether counts are a solution of the part itself, not only of the field's view of it."""
@@ -79,19 +85,31 @@ class _Best:
         return self.counts is not None and bound - self.worth <= self.gap * abs(bound)
 
 
-def solve_limited(
-    part: Part, search: Search, near: Near, deadline: float, gap: float, first: Counts | None = None
-) -> Counts:
+class Ways(NamedTuple):
+    """What else can be asked about a part.
+
+    Args:
+        search: complete search with CP-SAT.
+        near: whether counts come as near to relaxed wishes as they have to.
+        alive: the best counts with which no row of a rectangle goes, until a deadline.
+    """
+
+    search: Search
+    near: Near
+    alive: Callable[[float], Counts | None]
+
+
+def solve_limited(part: Part, ways: Ways, deadline: float, gap: float, first: Counts | None = None) -> Counts:
     """The best counts of a part with limits.
 
     Args:
         part: what to choose.
-        search: complete search with CP-SAT.
-        near: whether counts come as near to relaxed wishes as they have to.
+        ways: what else can be asked about it.
         deadline: on the clock of `time.perf_counter`.
         gap: a solution that is proven to be so close to the best one, as a fraction, is good enough.
         first: a solution, if one is known.
     """
+    search = ways.search
     bits = sum(math.log2(1 + len(bucket.classes)) for bucket in part.buckets) + 4.0 * part.slots
     if bits <= _SMALL:
         found = search(None, None, min(deadline, time.perf_counter() + _FIRST_SEARCH))
@@ -100,9 +118,12 @@ def solve_limited(
     try:
         field = survey(part, _useful_new(part))
     except TooComplexError:
-        found = search(None, None, deadline)
+        start = ways.alive(_share(_FIRST_SHARE, deadline))
+        found = search(None, start, deadline)
+        if found.status is Status.UNKNOWN and start is not None:
+            found = replace(start, status=Status.FEASIBLE, slack=_most(part) - _Best(part, ways.near, gap).value(start))
         return found if found.status is Status.UNKNOWN else replace(found, method="complete search")
-    best = _Best(part, near, gap)
+    best = _Best(part, ways.near, gap)
     settled = _counts(part, field, np.zeros(0, np.int64)) if not field.choices and not field.assumed else None
     if settled is not None and best.solves(settled):
         return replace(settled, status=Status.OPTIMAL)
@@ -112,7 +133,7 @@ def solve_limited(
     best.offer(first)
     present = Counts(Status.FEASIBLE, tuple(len(bucket.classes) for bucket in part.buckets), (0,) * part.slots)
     best.consider(present)
-    alive, method = _living(part, field, best, search, deadline)
+    alive, method = _living(part, field, best, ways, deadline)
     bound, searched = alive, False
     if field.assumed:
         # Whatever the rows do, nothing is worth more than all of it.
@@ -137,13 +158,15 @@ def solve_limited(
     return replace(known, status=Status.OPTIMAL if proven else Status.FEASIBLE, slack=slack, method=method)
 
 
-def _living(part: Part, field: Field, best: _Best, search: Search, deadline: float) -> tuple[float, str]:
+def _living(part: Part, field: Field, best: _Best, ways: Ways, deadline: float) -> tuple[float, str]:
     """Look for the best in which all rows live that are taken to live; a bound for that, and how it was found.
 
     The bound is minus infinity if there is nothing.
     """
-    landscape = Landscape(field)
-    start = descend(landscape, deadline)
+    landscape, search = Landscape(field), ways.search
+    if field.assumed and (known := ways.alive(_share(_FIRST_SHARE, deadline))) is not None:
+        best.consider(known)
+    start = descend(landscape, _share(_DESCENT, deadline))
     best.consider(_counts(part, field, start.point.states))
     if best.counts is None:
         best.offer(_nearby(part, field, start.mixed, search, deadline))

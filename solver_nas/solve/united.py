@@ -12,10 +12,57 @@ import numpy as np
 from solver_nas.problem import Bucket, Count, Monomial, Wish
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from solver_nas.problem import Budget
     from solver_nas.solve.parts import Part
+
+
+def living(part: Part) -> Part:
+    """The part if no row of a rectangle goes: then all rows have to keep equally many cells, and at least one.
+
+    Its solutions are solutions of the part.
+    """
+    held = {row for rectangle in part.rectangles for row in rectangle.rows if row >= 0}
+    held |= {place for place, bucket in enumerate(part.buckets) if bucket.forced}
+    pairs = [(r.cells[0], cells) for r in part.rectangles for cells in r.cells[1:]]
+    balances = [*part.balances, *(_difference(one, other) for one, other in pairs)]
+    while True:
+        # What has to stay as a whole is a number, by which others may be settled.
+        balances = [_settled(balance, part, held) for balance in balances]
+        whole = {bucket for balance in balances if (bucket := _whole(balance, part)) is not None}
+        if not whole - held:
+            break
+        held |= whole
+    return replace(
+        part,
+        buckets=tuple(replace(b, forced=True) if place in held else b for place, b in enumerate(part.buckets)),
+        sizes=(*part.sizes, *(r.cells[0] for r in part.rectangles)),
+        rectangles=(),
+        balances=tuple(balance for balance in balances if balance.keep or balance.constant),
+    )
+
+
+def _settled(balance: Count, part: Part, held: Collection[int]) -> Count:
+    """A balance in which the buckets that stay are numbers."""
+    constant = sum(
+        often * len(part.buckets[bucket].classes) for bucket, often in balance.keep.items() if bucket in held
+    )
+    keep = {bucket: often for bucket, often in balance.keep.items() if bucket not in held}
+    return replace(balance, constant=balance.constant + constant, keep=keep)
+
+
+def _whole(balance: Count, part: Part) -> int | None:
+    """The bucket of which a balance asks that all of it stays."""
+    if len(balance.keep) != 1:
+        return None
+    ((bucket, often),) = balance.keep.items()
+    return bucket if balance.constant + often * len(part.buckets[bucket].classes) == 0 else None
+
+
+def _difference(one: Count, other: Count) -> Count:
+    keep = {bucket: one.keep.get(bucket, 0) - other.keep.get(bucket, 0) for bucket in {**one.keep, **other.keep}}
+    return Count(one.constant - other.constant, {bucket: often for bucket, often in keep.items() if often}, {})
 
 
 class Share(NamedTuple):

@@ -15,8 +15,10 @@ from solver_nas.labels import Reason
 from solver_nas.problem import Bucket, Budget, Count, Monomial, Rectangle
 from solver_nas.solve import Status, limited
 from solver_nas.solve.budgets.survey import survey
+from solver_nas.solve.check import holds
 from solver_nas.solve.exact import solve_counts
 from solver_nas.solve.parts import Part
+from solver_nas.solve.united import living, united
 
 FAR = 1e12  # a deadline that never comes
 
@@ -112,3 +114,37 @@ def test_what_follows_is_one_choice() -> None:
     (choice,) = survey(one, 0).choices
     assert choice.kept[:, 0].tolist() == [1, 2, 4]
     assert choice.gain.tolist() == [3 + 5 + 2, 5 + 9 + 4, 7 + 12 + 6]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.integers(-2, 9), min_size=1, max_size=9),
+    st.lists(attention(), min_size=1, max_size=2),
+    st.sampled_from([1, 1, 2]),
+    st.integers(0, 250),
+)
+def test_solutions_in_which_all_rows_live_are_solutions(
+    stream: list[int], attentions: list[list[list[int]]], times: int, most: int
+) -> None:
+    one = part(stream, attentions, times, most)
+    small, shares = united(living(one))
+    assert not small.rectangles
+    found = solve_counts(small, FAR, 0, 0.0)
+    wanted = [
+        neurons
+        for neurons in range(1, len(stream) + 1)
+        if all(neurons % (times * len(heads)) == 0 for heads in attentions)
+        and all(neurons // (times * len(heads)) <= len(heads[0]) for heads in attentions)
+        and sum(neurons // times * (1 + neurons) for _ in attentions) <= most
+    ]
+    if not wanted:
+        assert found.status is Status.INFEASIBLE
+        return
+    kept = [found.kept[share.place] * share.often for share in shares]
+    assert holds(one, kept, [])
+    worth = [
+        sum(sorted(stream)[-neurons:])
+        + sum(sum(sorted(head)[-(neurons // times // len(heads)) :]) for heads in attentions for head in heads)
+        for neurons in wanted
+    ]
+    assert sum(float(b.utilities[:k].sum()) for b, k in zip(one.buckets, kept, strict=True)) == max(worth)
