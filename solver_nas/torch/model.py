@@ -21,7 +21,7 @@ from solver_nas.torch.capture import capture
 from solver_nas.torch.handles import TorchHandle
 from solver_nas.torch.numbers import numbers
 from solver_nas.torch.optimizers import inner
-from solver_nas.torch.recording import Recording, recorded
+from solver_nas.torch.recording import Recording, makers, recorded
 from solver_nas.torch.rehearsal import Inputs, prepared, rehearse, selected
 from solver_nas.torch.standalone import built, rewritten
 from solver_nas.torch.structure import Options, understand
@@ -86,6 +86,7 @@ class TorchModel(Editable):
         self._inputs, self._binding = inputs, binding
         self._outside: Mapping[str, str] = {}
         self._approved: Approved | None = None
+        self._makers: tuple[Labels, list[str]] | None = None
 
     def learn_labels(self, labels: Labels) -> None:
         """Only for `trace`: labels that were found on the way."""
@@ -230,6 +231,14 @@ class TorchModel(Editable):
         stand in, scaled to the mean of all that was recorded.
         """
         return recorded(self, handle, lambda: self._norms(handle)) if self.observers else self._norms(handle)
+
+    @property
+    def makers(self) -> list[str]:
+        """The vertices whose parameters make neurons that can go."""
+        labels = self.labels
+        if self._makers is None or self._makers[0] is not labels:
+            self._makers = (labels, makers(self.graph, labels))
+        return self._makers[1]
 
     def _norms(self, handle: Handle) -> NDArray[np.float64] | float:
         weight = self.computed_weight(handle.name)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from solver_nas.frontend import Handle
+    from solver_nas.graph import Graph
+    from solver_nas.labels import Labels
     from solver_nas.torch.model import TorchModel
 
     Worth: TypeAlias = NDArray[np.float64] | float
@@ -52,7 +54,7 @@ class Recording:
     def __enter__(self) -> Self:
         """Watch the modules."""
         modules = dict(self._model.module.named_modules())
-        for name in makers(self._model):
+        for name in self._model.makers:
             if name in modules:
                 self._hooks.append(modules[name].register_forward_hook(self._hook(name)))
         if not self._hooks:
@@ -70,7 +72,7 @@ class Recording:
             self._tell()
 
     def _tell(self) -> None:
-        wanted = makers(self._model)
+        wanted = self._model.makers
         missing = [name for name in wanted if observed(self._model[name]).metric is None]
         if len(missing) == len(wanted):
             told = "nothing was recorded: no backward pass has reached the module; neurons are worth what they were"
@@ -139,13 +141,13 @@ def _by_neuron(values: torch.Tensor, handle: Handle) -> NDArray[np.float64] | No
     return found
 
 
-def makers(model: TorchModel) -> list[str]:
+def makers(graph: Graph, labels: Labels) -> list[str]:
     """The vertices whose parameters make neurons that can go; of several results of one operation, the first."""
-    class_of, _ = classify(model.labels)
+    class_of, _ = classify(labels)
     rest = class_of != class_of[FIXED]
     found = []
-    for vertex in model.graph.vertices:
-        mine = own_labels(model.labels, vertex) if vertex.parameters else rest[:0]
+    for vertex in graph.vertices:
+        mine = own_labels(labels, vertex) if vertex.parameters else rest[:0]
         if len(mine) and rest[mine].any():
             found.append(vertex.name)
             rest[mine] = False
@@ -165,7 +167,7 @@ def recorded(model: TorchModel, handle: Handle, norms: Callable[[], Worth]) -> W
     metric = observed(handle).metric
     if metric is not None:
         return metric.copy()
-    if handle.name not in makers(model):
+    if handle.name not in model.makers:
         return 0.0
     worth = np.asarray(norms(), np.float64)
     seen = [found for one in model if (found := observed(one).metric) is not None]
