@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Hashable, Iterator, Mapping
+    from collections.abc import Callable, Container, Hashable, Iterator, Mapping
     from fractions import Fraction
 
     from solver_nas.graph import Port
@@ -282,8 +282,12 @@ class Measure(NamedTuple):
     @property
     def number(self) -> int:
         """What the number is."""
-        over, under = (prod(array.size for array in side) for side in (self.over, self.under))
-        return self.factor * over // under
+        return self.counting(lambda array: array.size)
+
+    def counting(self, count: Callable[[Neurons], int]) -> int:
+        """What the number is if there are so many of these neurons."""
+        over, under = (prod(map(count, side)) for side in (self.over, self.under))
+        return self.factor * over // max(under, 1)
 
 
 class Use(NamedTuple):

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from solver_nas.labels import (
         IntArray,
         Labels,
-        Measure,
         Memory,
         Neurons,
         ParameterLabels,
@@ -129,13 +128,9 @@ class _Draft:
             self.storage[key] = tuple(math.prod(view[axis] for axis in axes) for axes in parameter.storage)
         self._numbers: dict[str, dict[Hashable, int]] = {}
         for measure in labels.measures:
-            self._numbers.setdefault(measure.reason.vertex, {})[measure.argument] = self._number(measure)
-
-    def _number(self, measure: Measure) -> int:
-        over, under = (
-            math.prod(len(self._moves.flat(array)[0]) for array in side) for side in (measure.over, measure.under)
-        )
-        return measure.factor * over // max(under, 1)
+            if measure.argument is not None:
+                number = measure.counting(lambda array: len(moves.flat(array)[0]))
+                self._numbers.setdefault(measure.reason.vertex, {})[measure.argument] = number
 
     def graph(self) -> Graph:
         changed = {}

@@ -7,11 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from solver_nas.solve.closed import solve_single
-from solver_nas.solve.exact import extreme_amount, reachable, solvable, solve_counts
+from solver_nas.solve.exact import extreme_amount, reachable, solvable, solve_united
 from solver_nas.solve.parts import parts, whole
 from solver_nas.solve.rectangular import reachable_sizes, solve_rectangular
 from solver_nas.solve.solution import Certificate, Counts, Selection, Status, kept_utility, promised_utility, select
-from solver_nas.solve.united import united
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
     from solver_nas.bounds import Bound
     from solver_nas.problem import Problem, Wish
-    from solver_nas.solve.parts import Part
 
 __all__ = [
     "Certificate",
@@ -64,7 +62,7 @@ def solve(problem: Problem, *, time_limit: float = TIME_LIMIT, seed: int = 0, ga
             now = time.perf_counter()
             share = now + max(deadline - now, 0.0) / max(hard, 1)
             hard -= bool(part.buckets)
-            found = solve_rectangular(part) or _solve_united(part, share, seed, gap)
+            found = solve_rectangular(part) or solve_united(part, share, seed, gap)
         if found.status in (Status.INFEASIBLE, Status.UNKNOWN):
             return found
         for number, count in zip(part.numbers, found.kept, strict=True):
@@ -75,13 +73,6 @@ def solve(problem: Problem, *, time_limit: float = TIME_LIMIT, seed: int = 0, ga
         method = method or found.method
         status = Status.FEASIBLE if found.status is Status.FEASIBLE else status
     return Counts(status, tuple(kept), tuple(new), deviation, slack, method)
-
-
-def _solve_united(part: Part, deadline: float, seed: int, gap: float) -> Counts:
-    """Solve a part with one bucket for all that are kept equal, or in proportion."""
-    small, shares = united(part)
-    found = solve_counts(small, deadline, seed, gap)
-    return replace(found, kept=tuple(found.kept[place] * often for place, often in shares)) if found.kept else found
 
 
 def certify(problem: Problem, counts: Counts, seconds: dict[str, float]) -> Certificate:

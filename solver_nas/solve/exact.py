@@ -92,15 +92,19 @@ def solve_counts(part: Part, deadline: float, seed: int, gap: float) -> Counts:
     return found
 
 
+def solve_united(part: Part, deadline: float, seed: int, gap: float) -> Counts:
+    """The same, with one bucket for all that are kept equal, or in proportion."""
+    small, shares = united(part)
+    found = solve_counts(small, deadline, seed, gap)
+    return replace(found, kept=tuple(found.kept[place] * often for place, often in shares)) if found.kept else found
+
+
 def _alive(part: Part, until: float, seed: int, gap: float) -> Counts | None:
     """The best counts with which no row of a rectangle goes, if they are found."""
     if not part.rectangles or part.slots or part.wishes:
         return None
-    small, shares = united(living(part))
-    found = solve_counts(small, until, seed, gap)
-    if not found.kept:
-        return None
-    return replace(found, kept=tuple(found.kept[place] * often for place, often in shares))
+    found = solve_united(living(part), until, seed, gap)
+    return found if found.kept else None
 
 
 def _told(part: Part, missed: _Deviation) -> Part:

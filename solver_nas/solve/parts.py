@@ -55,6 +55,16 @@ class Part:
     slot_numbers: tuple[int, ...]
 
     @property
+    def counts(self) -> tuple[Count, ...]:
+        """Every size that a wish, a balance, a limit or a grid speaks of."""
+        return (
+            *(wish.count for wish in self.wishes),
+            *self.balances,
+            *(count for budget in self.budgets for count in budget.counts),
+            *(grid.size for grid in self.grids),
+        )
+
+    @property
     def single(self) -> bool:
         """Whether one number says it all."""
         return (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import traceback as tracebacks
 import warnings
 from contextlib import redirect_stderr
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from torch.fx import traceback
 from torch.utils import _pytree as pytree
 
 from solver_nas.errors import CaptureError, RequestError
-from solver_nas.torch.nodes import OWN
+from solver_nas.torch.nodes import own_frame
 from solver_nas.torch.sealing import seal
 from solver_nas.torch.shadow import mark, shadow_of, whole_numbers
 from solver_nas.torch.sizes import Attribute, sources
@@ -193,7 +192,5 @@ def _first(error: BaseException) -> str:
 
 def _place(error: BaseException) -> str:
     """The line of the user's code at which something went wrong."""
-    frames = [frame for frame in tracebacks.extract_tb(error.__traceback__) if not frame.filename.startswith(OWN)]
-    if not frames:
-        return ""
-    return f"{frames[-1].filename}:{frames[-1].lineno}: "
+    frame = own_frame(error)
+    return "" if frame is None else f"{frame.filename}:{frame.lineno}: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator as python
+import traceback as tracebacks
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,12 @@ def path_of(node: Node) -> str:
 
 #: Where code lies that is not the user's.
 OWN = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+
+
+def own_frame(error: BaseException) -> tracebacks.FrameSummary | None:
+    """The innermost line of the user's code at which something went wrong."""
+    frames = [frame for frame in tracebacks.extract_tb(error.__traceback__) if not frame.filename.startswith(OWN)]
+    return frames[-1] if frames else None
 
 
 def code_of(node: Node) -> str:

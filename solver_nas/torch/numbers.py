@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
 from solver_nas.errors import VerificationError
 from solver_nas.torch.sizes import Attribute, Axis, Term, evaluate, sources, summands
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
     from solver_nas.graph import Graph
     from solver_nas.labels import Labels, Measure, Neurons
@@ -24,11 +23,7 @@ Numbers = dict[str, dict[tuple[str, int], int]]
 
 def numbers(labels: Labels) -> Numbers:
     """What the numbers among the arguments of operations have to be for these labels."""
-    found: Numbers = {}
-    for measure in labels.measures:
-        if measure.argument is not None:
-            found.setdefault(measure.reason.vertex, {})[cast("tuple[str, int]", measure.argument)] = measure.number
-    return found
+    return _by_vertex(labels, lambda measure: measure.number)
 
 
 def common(labels: Labels, moves: Moves) -> Numbers:
@@ -37,12 +32,15 @@ def common(labels: Labels, moves: Moves) -> Numbers:
     def count(array: Neurons) -> int:
         return int((moves.flat(array)[1] >= 0).sum())
 
+    return _by_vertex(labels, lambda measure: measure.counting(count))
+
+
+def _by_vertex(labels: Labels, number: Callable[[Measure], int]) -> Numbers:
     found: Numbers = {}
     for measure in labels.measures:
         if measure.argument is not None:
-            over, under = (prod(map(count, side)) for side in (measure.over, measure.under))
             places = found.setdefault(measure.reason.vertex, {})
-            places[cast("tuple[str, int]", measure.argument)] = measure.factor * over // max(under, 1)
+            places[cast("tuple[str, int]", measure.argument)] = number(measure)
     return found
 
 

@@ -154,13 +154,12 @@ def _following(rewrite: Rewriting) -> Rewriting:
     def rewritten(vertex: Vertex, resized: Resized) -> Mapping[str, object]:
         arguments = dict(cast("Mapping[str, object]", vertex.attributes["arguments"]))
         for key, number in resized.numbers.items():
-            if key is not None:
-                name, place = cast("tuple[str, int]", key)
-                before = arguments[name]
-                if isinstance(before, tuple):
-                    arguments[name] = (*before[:place], number, *before[place + 1 :])
-                else:
-                    arguments[name] = number
+            name, place = cast("tuple[str, int]", key)
+            before = arguments[name]
+            if isinstance(before, tuple):
+                arguments[name] = (*before[:place], number, *before[place + 1 :])
+            else:
+                arguments[name] = number
         return {**rewrite(vertex, resized), **changed(vertex, arguments=arguments)}
 
     return rewritten

@@ -89,10 +89,10 @@ def _refused(what: str) -> str:
 
 
 def taken(tensor: torch.Tensor, plan: ArrayPlan) -> torch.Tensor:
-    """The same selection from a gradient, with zeros for new entries.
+    """The same selection from a tensor of a parameter's shape, with zeros for new entries.
 
     Raises:
-        RequestError: it is sparse.
+        RequestError: it is sparse, as gradients may be.
     """
     if tensor.layout is not torch.strided:
         raise RequestError(

@@ -88,6 +88,11 @@ def drawn(result: Any, *, in_place: bool) -> Any:
     return result.fill_(_NUMBER) if in_place else torch.full_like(result, _NUMBER)
 
 
+def _call(node: Node, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    result = cast("Any", node.target)(*args, **kwargs)
+    return drawn(result, in_place=mutates(node)) if operator_of(node) in DRAWN else result
+
+
 class _Run:
     def __init__(self, nodes: FxGraph, removal: Removal | None) -> None:
         self._nodes, self._removal = nodes, removal
@@ -129,13 +134,10 @@ class _Run:
             # What is masked may lie in another order in memory.
             return self._done_with(node, torch.reshape(cast("Any", args[0]), cast("Any", args[1])))
         if self._removal is None:
-            result = cast("Any", node.target)(*args, **kwargs)
-            return drawn(result, in_place=mutates(node)) if name in DRAWN else result
+            return _call(node, args, kwargs)
         operation, vertex = self._operations.get(node.name), self._removal.made.get(node.name)
         together = None if operation is None else self._together(operation, node, args, kwargs)
-        result = cast("Any", node.target)(*args, **kwargs) if together is None else together
-        if name in DRAWN:
-            result = drawn(result, in_place=mutates(node))
+        result = _call(node, args, kwargs) if together is None else together
         # A part into which something is written has to remain one; what it is a part of is masked already.
         return result if vertex is None or (shares(node) and written(node)) else self._masked(vertex, result)
 

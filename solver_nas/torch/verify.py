@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from solver_nas.errors import VerificationError
+from solver_nas.torch.nodes import own_frame
 from solver_nas.torch.numbers import common
 from solver_nas.torch.running import DRAWN, Mask, Removal, drawn, run, together_axes
 
@@ -99,14 +99,9 @@ def answered(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, 
 
 
 def _place(error: BaseException) -> str:
-    """The line that failed: the innermost one that is neither PyTorch's nor of this package."""
-    foreign = [Path(torch.__file__).parent, Path(__file__).parents[1]]
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not any(Path(frame.filename).is_relative_to(one) for one in foreign)
-    ]
-    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno}, {frames[-1].line})" if frames else ""
+    """The line of the user's code that failed."""
+    frame = own_frame(error)
+    return "" if frame is None else f" ({Path(frame.filename).name}:{frame.lineno}, {frame.line})"
 
 
 def _copied(value: Any) -> Any:

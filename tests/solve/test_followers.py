@@ -87,14 +87,17 @@ def _no_shortcut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limited, "_SMALL", -1.0)
 
 
-@pytest.mark.usefixtures("_no_shortcut")
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
+random_parts = given(
     st.lists(st.integers(-2, 9), min_size=1, max_size=9),
     st.lists(attention(), min_size=1, max_size=2),
     st.sampled_from([1, 1, 2]),
     st.integers(0, 250),
 )
+
+
+@pytest.mark.usefixtures("_no_shortcut")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@random_parts
 def test_the_best_selection_is_that_of_trying_everything(
     stream: list[int], attentions: list[list[list[int]]], times: int, most: int
 ) -> None:
@@ -116,13 +119,7 @@ def test_what_follows_is_one_choice() -> None:
     assert choice.gain.tolist() == [3 + 5 + 2, 5 + 9 + 4, 7 + 12 + 6]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.lists(st.integers(-2, 9), min_size=1, max_size=9),
-    st.lists(attention(), min_size=1, max_size=2),
-    st.sampled_from([1, 1, 2]),
-    st.integers(0, 250),
-)
+@random_parts
 def test_solutions_in_which_all_rows_live_are_solutions(
     stream: list[int], attentions: list[list[list[int]]], times: int, most: int
 ) -> None:

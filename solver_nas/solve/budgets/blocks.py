@@ -140,13 +140,7 @@ def _curve(bucket: Bucket) -> FloatArray:
 
 def _whole(part: Part, groups: Sequence[tuple[int, ...]]) -> bool:
     """Whether everything that is said speaks of whole rectangles."""
-    counts = [
-        *(wish.count for wish in part.wishes),
-        *part.balances,
-        *(count for budget in part.budgets for count in budget.counts),
-        *(grid.size for grid in part.grids),
-    ]
-    return all(len({c.keep.get(bucket, 0) for bucket in group}) == 1 for c in counts for group in groups)
+    return all(len({c.keep.get(bucket, 0) for bucket in group}) == 1 for c in part.counts for group in groups)
 
 
 def _tabled(

@@ -188,7 +188,7 @@ class _Survey:
                 factors = block.factors(inside)
                 if factors is None:
                     raise TooComplexError("a size speaks of a part of a rectangle")
-                first = self.feature_of["block", block.buckets[0] * 64][0]
+                first = self.feature_of[_names(block)[0]][0]
                 vector[first : first + len(factors)] += factors
         constant = count.constant + sum(keep.pop(row) for row in self.assumed if row in keep)
         constant += sum(keep.pop(bucket) * at for bucket, at in self.settled.items() if bucket in keep)
@@ -313,7 +313,7 @@ class _Survey:
 
 
 def _names(block: Block) -> list[tuple[str, int]]:
-    return [("block", block.buckets[0] * 64 + place) for place in range(block.features.shape[1])]
+    return [("block", block.buckets[0] * 64 + place) for place in range(1 + len(block.cells))]
 
 
 def _followers(part: Part, blocks: Sequence[Block], taken: Collection[int]) -> dict[int, list[tuple[Block, Fraction]]]:
@@ -324,12 +324,7 @@ def _followers(part: Part, blocks: Sequence[Block], taken: Collection[int]) -> d
     found: dict[int, list[tuple[Block, Fraction]]] = {}
     if part.slots:
         return found
-    counts = [
-        *(wish.count for wish in part.wishes),
-        *(count for budget in part.budgets for count in budget.counts),
-        *(grid.size for grid in part.grids),
-        *part.balances,
-    ]
+    counts = part.counts
     for block in blocks:
         if len(block.cells) > 1 or any(count.keep.get(row) for count in counts for row in block.rows):
             continue
@@ -405,10 +400,7 @@ def _alike(part: Part, ends: Sequence[tuple[int, int]]) -> dict[int, int]:
         if bucket.slot in mine:
             users.setdefault(mine[bucket.slot], []).append(place)
     counts = [
-        *(wish.count for wish in part.wishes),
-        *part.balances,
-        *(count for budget in part.budgets for count in budget.counts),
-        *(grid.size for grid in part.grids),
+        *part.counts,
         *(cells for rectangle in part.rectangles for cells in rectangle.cells),
     ]
     return {
