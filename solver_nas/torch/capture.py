@@ -16,6 +16,7 @@ from torch.fx import traceback
 from torch.utils import _pytree as pytree
 
 from solver_nas.errors import CaptureError, RequestError
+from solver_nas.torch.flatten import no_autocast
 from solver_nas.torch.nodes import own_frame
 from solver_nas.torch.sealing import seal
 from solver_nas.torch.shadow import mark, shadow_of, whole_numbers
@@ -120,6 +121,7 @@ def _captured(
         # Failures are told by the error, and not by pages of graphs and log messages.
         logging.disable(logging.WARNING)
         with (
+            no_autocast(),
             redirect_stderr(StringIO()),
             warnings.catch_warnings(),
             traceback.preserve_node_meta(),

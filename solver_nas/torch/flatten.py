@@ -1,33 +1,54 @@
-"""From an exported program to one flat graph: regions without gradients, or without automatic types, are opened."""
+"""From an exported program to one flat graph: regions without gradients, or with automatic types, are opened."""
 
 from __future__ import annotations
 
 import operator
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from torch.export import ExportedProgram
 
 #: Operations that run a graph under another setting: how many arguments come before the graph.
 _REGIONS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
-_ENABLED = 2  # which argument of an autocast says whether it does anything
+_AUTOCAST = "autocast"
 
 
 def flat(program: ExportedProgram) -> Graph:
     """The operations of a program in one graph, whose nodes are called as in the program where they are on top."""
     made = Graph()
-    found = _copy(made, program.graph_module, None)
+    found = _copy(made, program.graph_module, None, ())
     made.output(found)
     return made
 
 
-def _copy(made: Graph, module: GraphModule, given: Sequence[Any] | None) -> Any:
-    """Append a graph's nodes; returns what it returns."""
+def setting(node: Node) -> AbstractContextManager[Any]:
+    """In which a node is to be run."""
+    kind, dtype, enabled, cached = node.meta.get(_AUTOCAST) or ("cpu", None, False, None)
+    if not enabled:
+        return nullcontext()
+    return torch.autocast(kind, dtype=dtype, cache_enabled=cached)
+
+
+@contextmanager
+def no_autocast() -> Iterator[None]:
+    """Whatever the caller has switched on, types are those that the module says."""
+    with ExitStack() as stack:
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+def _copy(made: Graph, module: GraphModule, given: Sequence[Any] | None, autocast: Sequence[Any]) -> Any:
+    """Append a graph's nodes, which run under an autocast; returns what the graph returns."""
     known: dict[Node, Any] = {}
     inputs = iter(given or ())
     for node in module.graph.nodes:
@@ -38,14 +59,15 @@ def _copy(made: Graph, module: GraphModule, given: Sequence[Any] | None) -> Any:
         elif _region(node):
             skipped = _REGIONS[node.target.__name__]
             body = getattr(module, str(node.args[skipped].target))
-            known[node] = _copy(made, body, [_known(known, one) for one in node.args[skipped + 1 :]])
+            inner = node.args[:skipped] if node.target.__name__ == "wrap_with_autocast" else autocast
+            known[node] = _copy(made, body, [_known(known, one) for one in node.args[skipped + 1 :]], inner)
         elif node.target is operator.getitem and not isinstance(known.get(node.args[0]), Node):
             known[node] = known[node.args[0]][node.args[1]]
         elif node.op == "get_attr" and all(_region(user) for user in node.users):
             continue
         else:
             copied = made.node_copy(node, known.__getitem__)
-            copied.meta = dict(node.meta)
+            copied.meta = {**node.meta, _AUTOCAST: autocast}
             if given is None:
                 # The signature calls them so, even where Python has something else of that name.
                 copied.name = node.name
@@ -58,7 +80,4 @@ def _known(known: dict[Node, Any], one: Any) -> Any:
 
 
 def _region(node: Node) -> bool:
-    name = getattr(node.target, "__name__", "")
-    if node.op != "call_function" or name not in _REGIONS:
-        return False
-    return name != "wrap_with_autocast" or not node.args[_ENABLED]
+    return node.op == "call_function" and getattr(node.target, "__name__", "") in _REGIONS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
@@ -21,10 +22,13 @@ from solver_nas.torch.tensors import to_tensor, without
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from torch.fx import Graph as FxGraph
+
     from solver_nas.frontend import Array
     from solver_nas.labels import Labels
     from solver_nas.plan import Blueprint
     from solver_nas.torch.binding import Binding, Grads, Memories
+    from solver_nas.torch.running import Removal
     from solver_nas.torch.sizes import Attribute
     from solver_nas.torch.structure import Structure
 
@@ -142,13 +146,13 @@ def rehearse(
     Raises:
         VerificationError: something else comes out, or cannot be run.
     """
-    _rehearse(structure, change, present, inputs, binding)
+    trial = _Trial.of(structure, change, inputs, binding)
+    trial.compare(present, change.tensors)
     loud = _loud(structure, change.blueprint, present)
     if loud:
         plans = change.blueprint.arrays
         kept = {key: taken(value, plans[key]) if key in plans else value for key, value in loud.items()}
-        again = change._replace(tensors={**change.tensors, **kept})
-        _rehearse(structure, again, {**present, **loud}, inputs, binding)
+        trial.compare({**present, **loud}, {**change.tensors, **kept})
 
 
 def _loud(structure: Structure, blueprint: Blueprint, present: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -169,52 +173,97 @@ def _loud(structure: Structure, blueprint: Blueprint, present: Mapping[str, torc
     return found
 
 
-def _rehearse(
-    structure: Structure,
-    change: Change,
-    present: Mapping[str, torch.Tensor],
-    inputs: Inputs,
-    binding: Binding | None,
-) -> None:
-    labels, after, blueprint = change.labels, change.after, change.blueprint
-    kept = _kept(structure, labels, blueprint)
-    changed = rewritten(structure.nodes, structure.made, numbers(after))
-    new = structure.given({**present, **change.tensors}, *inputs)
-    made = verify.computed(changed, new, structure.returned)
-    masked = made
-    if verify.grows_together(labels, blueprint):
-        added = verify.addition(labels, blueprint, after, structure.made)
-        masked = verify.computed(changed, new, structure.returned, added)
-    nodes = rewritten(structure.nodes, structure.made, numbers(labels))
-    # What goes is zero, so that nothing is computed from it where no mask reaches: in recurrences, for instance.
-    zeroed = {key: without(present[key], plan) for key, plan in blueprint.arrays.items()}
-    old = structure.given({**present, **zeroed}, *inputs)
-    gone = verify.removal(blueprint.before, labels, blueprint, structure.made)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Trial:
+    """A change that is compared with what was there before it.
 
-    def original(given: Mapping[str, Any]) -> list[Any]:
-        return _picked(verify.computed(nodes, given, structure.returned, gone), kept, old=True)
+    Args:
+        structure: of the module.
+        change: what is tried out.
+        inputs: example inputs.
+        binding: the module, if its code is to go on running.
+        before: the operations as they are.
+        after: the operations as they will be.
+        gone: what the change takes away.
+        added: what it adds among other neurons that this has an effect on, if it does.
+        kept: which positions of outputs are there before and behind it.
+        rounding: how exactly the operations compute.
+    """
 
-    _equal(
-        verify.compared(
-            original(old), _picked(masked, kept, old=False), lambda: original(verify.shaken(old, structure.inputs))
-        ),
-        "the changed module differs from the original without the neurons that go",
-    )
-    if binding is None:
-        return
-    # What the code writes into is not what will be written into the module.
-    own = structure.written | structure.buffers
-    tensors = {key: tensor.clone() if key in own else tensor for key, tensor in change.tensors.items()}
-    shadow = binding.shadow(tensors, change.values, runs=True, written=own).train(structure.training)
-    answered = verify.answered(shadow, *inputs)
-    _equal(
-        verify.compared(
-            made,
-            answered,
-            lambda: verify.computed(changed, verify.shaken(new, structure.inputs), structure.returned),
-        ),
-        "the module's code computes something else with the new sizes than its operations do",
-    )
+    structure: Structure
+    change: Change
+    inputs: Inputs
+    binding: Binding | None
+    before: FxGraph
+    after: FxGraph
+    gone: Removal
+    added: Removal | None
+    kept: Mapping[int, verify.Moved]
+    rounding: float
+
+    @classmethod
+    def of(cls, structure: Structure, change: Change, inputs: Inputs, binding: Binding | None) -> _Trial:
+        """Work out what is to be compared."""
+        labels, after, blueprint, made = change.labels, change.after, change.blueprint, structure.made
+        together = verify.grows_together(labels, blueprint)
+        return cls(
+            structure,
+            change,
+            inputs,
+            binding,
+            before=rewritten(structure.nodes, made, numbers(labels)),
+            after=rewritten(structure.nodes, made, numbers(after)),
+            gone=verify.removal(blueprint.before, labels, blueprint, made),
+            added=verify.addition(labels, blueprint, after, made) if together else None,
+            kept=_kept(structure, labels, blueprint),
+            rounding=verify.rounding(structure.nodes),
+        )
+
+    def compare(self, present: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> None:
+        """Compare with certain numbers.
+
+        Args:
+            present: all tensors before the change.
+            tensors: those that change, behind it.
+
+        Raises:
+            VerificationError: something else comes out, or cannot be run.
+        """
+        structure, plans = self.structure, self.change.blueprint.arrays
+        # What goes is zero, so that nothing is computed from it where no mask reaches: in recurrences, for instance.
+        zeroed = {key: without(present[key], plan) for key, plan in plans.items()}
+        old = structure.given({**present, **zeroed}, *self.inputs)
+        new = structure.given({**present, **tensors}, *self.inputs)
+
+        def original(given: Mapping[str, Any]) -> list[Any]:
+            return _picked(self._computed(self.before, given, self.gone), self.kept, old=True)
+
+        made = self._computed(self.after, new)
+        masked = made if self.added is None else self._computed(self.after, new, self.added)
+        _equal(
+            verify.compared(original(old), _picked(masked, self.kept, old=False), lambda: original(self._shaken(old))),
+            "the changed module differs from the original without the neurons that go",
+        )
+        if self.binding is None:
+            return
+        # What the code writes into is not what will be written into the module.
+        own = structure.written | structure.buffers
+        copies = {key: tensor.clone() if key in own else tensor for key, tensor in tensors.items()}
+        shadow = self.binding.shadow(copies, self.change.values, runs=True, written=own).train(structure.training)
+        _equal(
+            verify.compared(
+                made,
+                verify.answered(shadow, *self.inputs),
+                lambda: self._computed(self.after, self._shaken(new)),
+            ),
+            "the module's code computes something else with the new sizes than its operations do",
+        )
+
+    def _computed(self, nodes: FxGraph, given: Mapping[str, Any], removal: Removal | None = None) -> list[Any]:
+        return verify.computed(nodes, given, self.structure.returned, removal)
+
+    def _shaken(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return verify.shaken(given, self.structure.inputs, self.rounding)
 
 
 def _equal(found: verify.Comparison, what: str) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from solver_nas.errors import VerificationError
 from solver_nas.graph import Port
+from solver_nas.torch.flatten import setting
 from solver_nas.torch.nodes import mutates, operator_of, shares, written
 from solver_nas.torch.operator import PREFIX, operators
 
@@ -116,7 +117,8 @@ class _Run:
             elif node.op == "output":
                 return _flat(torch.fx.node.map_arg(node.args[0], known.__getitem__))
             elif operator_of(node) not in _NO_RESULT:
-                known[node] = self._step(node, known)
+                with setting(node):
+                    known[node] = self._step(node, known)
             for one in self._done.get(node, ()):
                 del known[one]
         return []

@@ -304,10 +304,6 @@ class _Builder:
     def _trouble(self, node: Node, name: str, known: Operator | None) -> str:
         """Why no rule can be applied; empty if one can."""
         if known is None:
-            if name == "wrap_with_autocast":
-                return (
-                    "code inside of torch.autocast is not looked into: trace it with enabled=False, change it, and back"
-                )
             return f"there is no rule for operator {name!r}"
         if mutates(node) and is_part(node.args[0]) and name not in _ERASING:
             return f"{name}: it writes into a part of another tensor"

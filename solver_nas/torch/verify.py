@@ -11,7 +11,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from solver_nas.errors import VerificationError
-from solver_nas.torch.nodes import own_frame
+from solver_nas.torch.flatten import no_autocast
+from solver_nas.torch.nodes import own_frame, tensor_of
 from solver_nas.torch.numbers import common
 from solver_nas.torch.running import DRAWN, Mask, Removal, drawn, run, together_axes
 
@@ -84,7 +85,7 @@ def answered(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, 
         VerificationError: it cannot be run.
     """
     copies = pytree.tree_map(_copied, (tuple(args), dict(kwargs)))
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), Settled():
+    with no_autocast(), torch.no_grad(), torch.random.fork_rng(devices=[]), Settled():
         torch.manual_seed(_SEED)
         try:
             found = module(*copies[0], **copies[1])
@@ -120,7 +121,7 @@ def computed(
         returned: which of their results are the module's.
         removal: what is left out.
     """
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with no_autocast(), torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         try:
             found = run(nodes, {name: _copied(value) for name, value in given.items()}, removal)
@@ -133,14 +134,32 @@ def computed(
     return [found[place] for place in returned]
 
 
-def shaken(given: Mapping[str, Any], inputs: Sequence[str]) -> dict[str, Any]:
-    """The same inputs but for rounding."""
-    return {
-        name: value * (1 + _SHAKE)
-        if name in inputs and isinstance(value, torch.Tensor) and value.dtype.is_floating_point
-        else value
-        for name, value in given.items()
-    }
+def shaken(given: Mapping[str, Any], inputs: Sequence[str], by: float) -> dict[str, Any]:
+    """The same numbers but for rounding: other inputs, or, where these are no fractions, other parameters.
+
+    Args:
+        given: what a computation starts from.
+        inputs: which of it are inputs.
+        by: how much larger or smaller numbers become, relative to themselves.
+    """
+    fractions = [name for name, value in given.items() if _is_fraction(value)]
+    chosen = [name for name in fractions if name in inputs] or fractions
+    source = torch.Generator().manual_seed(_SEED)
+    found = dict(given)
+    for name in chosen:
+        up = torch.randint(2, given[name].shape, generator=source).to(given[name].device)
+        found[name] = given[name] * (1 - by + 2 * by * up).to(given[name].dtype)
+    return found
+
+
+def _is_fraction(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.dtype.is_floating_point
+
+
+def rounding(nodes: FxGraph) -> float:
+    """How much a number may change, relative to itself, by the coarsest type that operations compute with."""
+    types = {found.dtype for found in map(tensor_of, nodes.nodes) if found is not None}
+    return max([_SHAKE, *(torch.finfo(one).eps for one in types if one.is_floating_point)])
 
 
 def compared(expected: Sequence[Any], found: Sequence[Any], noise: Callable[[], Sequence[Any]]) -> Comparison:

@@ -72,3 +72,11 @@ def everything(module: nn.Module, *optimizers: torch.optim.Optimizer) -> Any:
 
 def _bits(tensor: torch.Tensor | None) -> Any:
     return None if tensor is None else (tuple(tensor.shape), tensor.detach().clone().numpy().tobytes())
+
+
+def trained(net: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, steps: int = 3) -> None:
+    """Train a module to return zeros."""
+    for _ in range(steps):
+        optimizer.zero_grad()
+        net(x).square().mean().backward()
+        optimizer.step()
