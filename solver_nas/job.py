@@ -6,6 +6,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from solver_nas.classes import classify, loose_joints
 from solver_nas.errors import ImpossibleError, RequestError, TimeLimitError
 from solver_nas.labels import Reason, Tie
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 
 _LEAST_TIME = 0.2  # seconds
+_AT_RISK = 0.4  # of the time, for a selection that may well not fit any order
 
 
 class Job:
@@ -35,7 +38,7 @@ class Job:
         self.ask, self.worth, self.time_limit, self.seed, self.most_new = ask, worth, time_limit, seed, most_new
         self.notes: list[str] = []
         self._free: Certificate | None = None
-        self._deadline = 0.0
+        self._deadline, self._share = 0.0, 1.0
         self._seconds: dict[str, float] = {}
 
     def draw(self, targets: Sequence[Target]) -> Blueprint | None:
@@ -47,6 +50,7 @@ class Job:
         labels = self.ask.labels
         self._free, self._deadline = None, time.perf_counter() + self.time_limit
         self._seconds = {"pose": 0.0, "solve": 0.0, "plan": 0.0}
+        self._share = _AT_RISK if _divided(labels) else 1.0
         try:
             return self._draw(labels, targets)
         except DisorderError as error:
@@ -107,7 +111,7 @@ class Job:
         self.ask.check_unchanged()
         clock = self._passed("pose", clock)
         # The time is for all tries together; one that begins late has a little nevertheless.
-        left = self.time_limit
+        left = self.time_limit * self._share
         if self._free is not None:
             left = max(self._deadline - clock, min(_LEAST_TIME, left))
         counts = solve(problem, time_limit=left, seed=self.seed, gap=self.ask.gap)
@@ -148,3 +152,22 @@ def _alike(labels: Labels) -> Labels:
         if len(joint.rows) > 1
     )
     return replace(labels, ties=(*labels.ties, *ties))
+
+
+def _divided(labels: Labels) -> bool:
+    """Whether columns of a rectangle go different ways, as behind a channel shuffle of which a part is split off.
+
+    Rows may keep different columns then, so many of each sort that no order takes all of them where they belong.
+    """
+    class_of, classes = classify(labels)
+    loose = loose_joints(labels, class_of)
+    if not loose:
+        return False
+    draw = np.random.default_rng(0)
+    ways = np.zeros(classes, np.int64)  # a number for the set of tensors in which a class stands
+    for tensor in labels.tensors.values():
+        there = np.zeros(classes, bool)
+        for block in tensor.blocks:
+            there[class_of[block.neurons["label"].reshape(-1)]] = True
+        ways[there] ^= draw.integers(1 << 62)
+    return any((ways[class_of[joint.cells]] != ways[class_of[joint.cells[:, :1]]]).any() for joint in loose)
