@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from solver_nas.torch.sizes import Attribute
 
@@ -113,8 +115,21 @@ def declared(module: nn.Module) -> dict[Attribute, int]:
 
 def _sizes(module: Any, sizes: Sizes) -> Mapping[str, int | tuple[int, ...]]:
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _unmoved(module):
             return sizes(module)
     except AttributeError:
         # A class of the user's own that has taken something away.
         return {}
+
+
+@contextmanager
+def _unmoved(module: nn.Module) -> Iterator[None]:
+    """Weights that are computed when they are looked at (spectral norms) learn nothing from that."""
+    learning = [part for part in module.modules() if part.training] if is_parametrized(module) else []
+    for part in learning:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in learning:
+            part.training = True

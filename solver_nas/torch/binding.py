@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import ref
 
 import torch
 
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
     from solver_nas.torch.sizes import Attribute
     from solver_nas.torch.structure import Structure
 
-#: What an optimizer remembers: which optimizer, which parameter, what it is called.
-Memories = dict[tuple[int, str, str], torch.Tensor]
 Grads = dict[str, torch.Tensor | None]
+
+
+class Memories(dict[tuple[int, str], "dict[str, Any] | None"]):
+    """What optimizers remember: which optimizer, which parameter -> all about it; `None` for nothing."""
 
 
 class Contents(NamedTuple):
@@ -46,13 +49,13 @@ class Binding:
         module: the user's object.
         keys: path of every parameter and buffer -> the first path of the same tensor.
         original: all attributes as they were when it was traced.
-        optimizers: whose memories follow.
+        optimizers: whose memories follow, as long as something else holds them; each keeps its place.
     """
 
     module: torch.nn.Module
     keys: Mapping[str, str]
     original: Mapping[Attribute, int]
-    optimizers: list[torch.optim.Optimizer] = field(default_factory=list)
+    optimizers: list[ref[torch.optim.Optimizer]] = field(default_factory=list)
 
     @property
     def owners(self) -> dict[str, torch.Tensor]:
@@ -129,18 +132,19 @@ class Binding:
         write(made, values)
         return made
 
+    def followers(self) -> list[tuple[int, torch.optim.Optimizer]]:
+        """The optimizers that are still there, with their places."""
+        known = ((place, one()) for place, one in enumerate(self.optimizers))
+        return [(place, optimizer) for place, optimizer in known if optimizer is not None]
+
     def companions(self, keys: Iterable[str]) -> tuple[Grads, Memories]:
         """Gradients, and what optimizers remember, of some parameters."""
-        owners = self.owners
-        grads: Grads = {key: owners[key].grad for key in keys}
-        memories = {
-            (place, key, name): value
-            for place, optimizer in enumerate(self.optimizers)
-            for key in keys
-            for name, value in optimizer.state.get(owners[key], {}).items()
-            if isinstance(value, torch.Tensor)
-        }
-        return grads, memories
+        owners, keys = self.owners, list(keys)
+        memories = Memories()
+        for place, optimizer in self.followers():
+            for key in keys:
+                memories[place, key] = remembered(optimizer, owners[key])
+        return {key: owners[key].grad for key in keys}, memories
 
     def writing(self, contents: Contents, present: Mapping[Attribute, int]) -> Writing:
         """All steps from what the module holds to other contents.
@@ -159,15 +163,27 @@ class Binding:
         wanted = {**{attribute: self.original[attribute] for attribute in present}, **contents.values}
         new = {attribute: value for attribute, value in wanted.items() if now.get(attribute) != value}
         writing.attributes(self.module, new, now)
-        for (place, key, name), value in contents.memories.items():
-            if key in changing and place < len(self.optimizers):
-                entries: dict[Any, Any] = self.optimizers[place].state.get(owners[key], {})
-                if name in entries:
-                    writing.entry(entries, name, value)
+        for place, optimizer in self.followers():
+            for key in sorted(changing):
+                if (place, key) in contents.memories:
+                    writing.entry(optimizer.state, owners[key], contents.memories[place, key])
         return writing
 
 
 _STALE = "the module has changed since it was traced; trace it again"
+
+
+def remembered(optimizer: torch.optim.Optimizer, parameter: torch.Tensor) -> dict[str, Any] | None:
+    """All that an optimizer remembers about a parameter; `None` for nothing."""
+    found = optimizer.state.get(parameter)
+    return None if found is None else dict(found)
+
+
+def copied(remembers: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The same with tensors of its own, so that training does not reach it."""
+    if remembers is None:
+        return None
+    return {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in remembers.items()}
 
 
 def _apart(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -6,6 +6,7 @@ import copy
 from collections import ChainMap
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from weakref import ref
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from solver_nas.errors import GraphError, RequestError, VerificationError
 from solver_nas.magnitude import magnitude
 from solver_nas.state import State
 from solver_nas.torch import verify
-from solver_nas.torch.binding import Binding, Contents
+from solver_nas.torch.binding import Binding, Contents, Memories, copied, remembered
 from solver_nas.torch.capture import capture
 from solver_nas.torch.handles import TorchHandle
 from solver_nas.torch.numbers import numbers
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from solver_nas.labels import Labels
     from solver_nas.plan import Blueprint
     from solver_nas.rules import Memory
-    from solver_nas.torch.binding import Grads, Memories
+    from solver_nas.torch.binding import Grads
     from solver_nas.torch.sizes import Attribute
     from solver_nas.torch.structure import Structure
 
@@ -87,6 +88,8 @@ class TorchModel(Editable):
         self._outside: Mapping[str, str] = {}
         self._approved: Approved | None = None
         self._makers: tuple[Labels, list[str]] | None = None
+        #: What optimizers remembered in states that can be gone back to, with the shapes of the parameters.
+        self._snapshots: list[tuple[ref[Memories], Mapping[str, torch.Size]]] = []
 
     def learn_labels(self, labels: Labels) -> None:
         """Only for `trace`: labels that were found on the way."""
@@ -108,7 +111,7 @@ class TorchModel(Editable):
             module = copy.deepcopy(binding.module, memo)
             other = Binding(module, binding.keys, binding.original)
             state = self._snapshot()._replace(past=())
-            extra = self._traced._replace(grads={}, memories={})
+            extra = self._traced._replace(grads={}, memories=Memories())
             twin = type(self)(
                 state._replace(arrays=Arrays(other.tensors), extra=extra), self._inputs, other, self.history
             )
@@ -272,7 +275,7 @@ class TorchModel(Editable):
             binding.check(self.structure.read, self.values)
         change = prepared(self.structure, blueprint, self.labels, present, arrays, binding)
         rehearse(self.structure, change, present, self._inputs, binding)
-        grads, memories = ({}, {}) if binding is None else selected(binding, blueprint, self.labels)
+        grads, memories = ({}, Memories()) if binding is None else selected(binding, blueprint, self.labels)
         self._approved = Approved(blueprint.after, Contents(change.tensors, change.values, grads, memories))
 
     def commit(
@@ -320,11 +323,15 @@ class TorchModel(Editable):
         """The present state with copies of all tensors, so that training does not reach it."""
         copies = {key: tensor.clone() for key, tensor in self.tensors.items()}
         grads: Grads = {}
-        memories: Memories = {}
+        memories = Memories()
         if self._binding is not None:
             grads, memories = self._binding.companions(copies)
             grads = {key: None if grad is None else grad.clone() for key, grad in grads.items()}
-            memories = {place: value.clone() for place, value in memories.items()}
+            for place, value in memories.items():
+                memories[place] = copied(value)
+            shapes = {key: tensor.shape for key, tensor in copies.items()}
+            self._snapshots = [(one, sizes) for one, sizes in self._snapshots if one() is not None]
+            self._snapshots.append((ref(memories), shapes))
         extra = self._traced._replace(grads=grads, memories=memories)
         return self._state.apart()._replace(arrays=Arrays(copies), extra=extra)
 
@@ -333,7 +340,7 @@ class TorchModel(Editable):
 
     @contextmanager
     def accompanied(self, optimizer: object) -> Iterator[None]:
-        """Change what an optimizer remembers about parameters with them.
+        """Change what an optimizer remembers about parameters with them, from now on; if this fails, it is let go.
 
         Raises:
             GraphError: changes are not written into a module.
@@ -344,12 +351,13 @@ class TorchModel(Editable):
             return
         assert self.module is not None, "an error is raised otherwise"
         assert self._binding is not None, "modules are bound"
-        before = list(self._binding.optimizers)
+        before = len(self._binding.optimizers)
         self.follow_optimizer(optimizer)
         try:
             yield
-        finally:
-            self._binding.optimizers[:] = before
+        except BaseException:
+            del self._binding.optimizers[before:]
+            raise
 
     def follow_optimizer(self, optimizer: object) -> None:
         """Let all later changes select from what an optimizer remembers, whichever verb makes them.
@@ -370,8 +378,20 @@ class TorchModel(Editable):
             raise RequestError(
                 "the optimizer has none of the module's parameters; was it made for a copy, or before one was made?"
             )
-        if all(found is not one for one in self._binding.optimizers):
-            self._binding.optimizers.append(found)
+        if all(found is not one for _, one in self._binding.followers()):
+            place = len(self._binding.optimizers)
+            self._binding.optimizers.append(ref(found))
+            self._learn_about(place, found)
+
+    def _learn_about(self, place: int, optimizer: torch.optim.Optimizer) -> None:
+        """Add what an optimizer remembers to the states that can be gone back to, where sizes were the same."""
+        assert self._binding is not None, "modules are bound"
+        for one, shapes in self._snapshots:
+            memories = one()
+            if memories is not None:
+                for key, owner in self._binding.owners.items():
+                    known = remembered(optimizer, owner) if shapes.get(key) == owner.shape else None
+                    memories[place, key] = copied(known)
 
     # -- what is not for modules -----------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from solver_nas.graph import Port
 from solver_nas.rules import label
 from solver_nas.torch import verify
 from solver_nas.torch.attributes import declared
+from solver_nas.torch.binding import Memories, remembered
 from solver_nas.torch.numbers import attributes, numbers
 from solver_nas.torch.optimizers import followed, taken
 from solver_nas.torch.standalone import rewritten
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from solver_nas.frontend import Array
     from solver_nas.labels import Labels
     from solver_nas.plan import Blueprint
-    from solver_nas.torch.binding import Binding, Grads, Memories
+    from solver_nas.torch.binding import Binding, Grads
     from solver_nas.torch.running import Removal
     from solver_nas.torch.sizes import Attribute
     from solver_nas.torch.structure import Structure
@@ -113,14 +114,16 @@ def selected(binding: Binding, blueprint: Blueprint, labels: Labels) -> tuple[Gr
         RequestError: an optimizer remembers something that cannot be followed.
     """
     grads: Grads = {}
-    memories: Memories = {}
+    memories = Memories()
     owners = binding.owners
     for key, plan in blueprint.arrays.items():
         grad, storage = owners[key].grad, labels.parameters[key].storage
         grads[key] = None if grad is None else taken(grad, plan)
-        for place, optimizer in enumerate(binding.optimizers):
-            for name, value in followed(optimizer, owners[key], plan, storage).items():
-                memories[place, key, name] = value
+        for place, optimizer in binding.followers():
+            changed = followed(optimizer, owners[key], plan, storage)
+            now = remembered(optimizer, owners[key])
+            if now is not None:
+                memories[place, key] = {**now, **changed}
     return grads, memories
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from solver_nas.rules import label
 from solver_nas.state import State
-from solver_nas.torch.binding import bound, unique
+from solver_nas.torch.binding import Memories, bound, unique
 from solver_nas.torch.capture import capture
 from solver_nas.torch.fills import fills_of
 from solver_nas.torch.model import TorchModel, Traced
@@ -75,7 +75,7 @@ def trace(
     options = Options(free_outputs, in_place, whole_heads)
     structure = understand(captured, module, options)
     tensors = {key: tensor.detach() for key, tensor in unique(module, structure.keys).items()}
-    traced = Traced(structure, {}, {}, {})
+    traced = Traced(structure, {}, {}, Memories())
     labels = label(structure.graph)
     fills = fills_of(structure.graph, labels, tensors)
     state = State(structure.graph, Arrays(tensors), {}, fills, None, np.random.default_rng(0), traced)

@@ -50,8 +50,8 @@ class Writing:
         self.step(partial(_write, tensor, new, grad), partial(_write, tensor, old, before))
 
     def entry(self, holder: dict[Any, Any], key: object, new: object) -> None:
-        """Set an entry of a dictionary."""
-        self.step(partial(holder.__setitem__, key, new), partial(holder.__setitem__, key, holder[key]))
+        """Set an entry of a dictionary, or take it away: `None`."""
+        self.step(partial(_set, holder, key, new), partial(_set, holder, key, holder.get(key)))
 
     def attributes(self, module: torch.nn.Module, new: Mapping[Attribute, int], old: Mapping[Attribute, int]) -> None:
         """Set whole numbers on modules; objects that hold some are replaced, since others may have them, too."""
@@ -95,6 +95,13 @@ def _held_back() -> Iterator[list[int]]:
         yield pressed
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _set(holder: dict[Any, Any], key: object, value: object) -> None:
+    if value is None:
+        holder.pop(key, None)
+    else:
+        holder[key] = value
 
 
 def _write(tensor: torch.Tensor, new: torch.Tensor, grad: torch.Tensor | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 
 from solver_nas import delta_nout, plan_change
 from solver_nas.errors import RequestError
-from solver_nas.torch import trace
+from solver_nas.torch import TorchModel, trace
 from tests.torch.nets import convnet, everything, images, mlp, trained
 
 Optimizer = Callable[[Any], torch.optim.Optimizer]
@@ -131,3 +132,48 @@ def test_an_optimizer_of_another_module_is_refused() -> None:
     model = trace(mlp(), torch.ones(1, 4))
     with pytest.raises(RequestError, match="the optimizer has none of the module's parameters"):
         plan_change(model["0"], -2).apply(optimizer=torch.optim.Adam(mlp().parameters()))
+
+
+def _cancelled(model: TorchModel, step: Callable[[], object]) -> None:
+    with suppress(KeyError), model.transaction():
+        step()
+        raise KeyError
+
+
+def _undone(model: TorchModel, step: Callable[[], object]) -> None:
+    step()
+    model.undo()
+
+
+@pytest.mark.parametrize("back", [_cancelled, _undone], ids=["transaction", "undo"])
+@pytest.mark.parametrize("known", [True, False], ids=["followed", "with the plan"])
+@pytest.mark.parametrize("before", [0, 2])
+def test_what_is_taken_back_is_taken_back_in_the_optimizer(
+    back: Callable[[TorchModel, Callable[[], object]], None], known: bool, before: int
+) -> None:
+    net, x = convnet().train(), images()
+    optimizer = torch.optim.Adam(net.parameters(), 0.01)
+    trained(net, optimizer, x, before)
+    model = trace(net, x, history=1)
+    if known:
+        model.follow_optimizer(optimizer)
+    expected = everything(net, optimizer)
+
+    def step() -> None:
+        plan_change(model["conv2"], -5).apply(optimizer=None if known else optimizer)
+        trained(net, optimizer, x)
+
+    back(model, step)
+    assert everything(net, optimizer) == expected
+    trained(net, optimizer, x)
+
+
+def test_momenta_of_training_that_is_taken_back_go() -> None:
+    nets = [convnet().train() for _ in range(2)]
+    optimizers = [torch.optim.SGD(net.parameters(), 0.01, momentum=0.9) for net in nets]
+    model = trace(nets[0], images())
+    model.follow_optimizer(optimizers[0])
+    _cancelled(model, lambda: trained(nets[0], optimizers[0], images()))
+    for net, optimizer in zip(nets, optimizers, strict=True):
+        trained(net, optimizer, images(), 1)
+    assert torch.equal(nets[0].conv1.weight, nets[1].conv1.weight)
