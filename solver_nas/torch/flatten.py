@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 #: Operations that run a graph under another setting: how many arguments come before the graph.
 _REGIONS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
 _AUTOCAST = "autocast"
+_ENABLED = 2  # which argument of an autocast says whether it does anything
 
 
 def flat(program: ExportedProgram) -> Graph:
@@ -31,10 +32,17 @@ def flat(program: ExportedProgram) -> Graph:
 
 def setting(node: Node) -> AbstractContextManager[Any]:
     """In which a node is to be run."""
-    kind, dtype, enabled, cached = node.meta.get(_AUTOCAST) or ("cpu", None, False, None)
-    if not enabled:
+    found = autocast(node)
+    if not found:
         return nullcontext()
+    kind, dtype, _, cached = found
     return torch.autocast(kind, dtype=dtype, cache_enabled=cached)
+
+
+def autocast(node: Node) -> tuple[Any, ...]:
+    """The device, type, switch and cache of the autocast under which a node is run; nothing without one."""
+    found = tuple(node.meta.get(_AUTOCAST, ()))
+    return found if found and found[_ENABLED] else ()
 
 
 @contextmanager
@@ -47,7 +55,7 @@ def no_autocast() -> Iterator[None]:
         yield
 
 
-def _copy(made: Graph, module: GraphModule, given: Sequence[Any] | None, autocast: Sequence[Any]) -> Any:
+def _copy(made: Graph, module: GraphModule, given: Sequence[Any] | None, under: Sequence[Any]) -> Any:
     """Append a graph's nodes, which run under an autocast; returns what the graph returns."""
     known: dict[Node, Any] = {}
     inputs = iter(given or ())
@@ -59,7 +67,7 @@ def _copy(made: Graph, module: GraphModule, given: Sequence[Any] | None, autocas
         elif _region(node):
             skipped = _REGIONS[node.target.__name__]
             body = getattr(module, str(node.args[skipped].target))
-            inner = node.args[:skipped] if node.target.__name__ == "wrap_with_autocast" else autocast
+            inner = node.args[:skipped] if node.target.__name__ == "wrap_with_autocast" else under
             known[node] = _copy(made, body, [_known(known, one) for one in node.args[skipped + 1 :]], inner)
         elif node.target is operator.getitem and not isinstance(known.get(node.args[0]), Node):
             known[node] = known[node.args[0]][node.args[1]]
@@ -67,7 +75,7 @@ def _copy(made: Graph, module: GraphModule, given: Sequence[Any] | None, autocas
             continue
         else:
             copied = made.node_copy(node, known.__getitem__)
-            copied.meta = {**node.meta, _AUTOCAST: autocast}
+            copied.meta = {**node.meta, _AUTOCAST: under}
             if given is None:
                 # The signature calls them so, even where Python has something else of that name.
                 copied.name = node.name

@@ -24,7 +24,7 @@ from solver_nas.torch.numbers import numbers
 from solver_nas.torch.optimizers import inner
 from solver_nas.torch.recording import Recording, makers, recorded
 from solver_nas.torch.rehearsal import Inputs, prepared, rehearse, selected
-from solver_nas.torch.standalone import built, rewritten
+from solver_nas.torch.standalone import built, exported, rewritten
 from solver_nas.torch.structure import Options, understand
 from solver_nas.torch.tensors import Arrays, to_tensor
 from solver_nas.torch.weighing import norms, value_of, weight_node
@@ -453,7 +453,7 @@ class TorchModel(Editable):
 
     def export(self) -> torch.export.ExportedProgram:
         """The same as an exported program, for deployment: `torch.export.save`, compilers, ONNX."""
-        return torch.export.export(self.standalone(), self._inputs.args, dict(self._inputs.kwargs), strict=False)
+        return exported(self.standalone(), self._inputs.args, self._inputs.kwargs)
 
     def __repr__(self) -> str:
         """How many vertices and parameters."""

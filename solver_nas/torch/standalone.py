@@ -8,9 +8,12 @@ import torch
 import torch.fx
 from torch._ops import OpOverload
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from solver_nas.torch.flatten import autocast
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch.export import ExportedProgram
     from torch.fx import Graph as FxGraph
     from torch.fx import Node
 
@@ -60,7 +63,9 @@ def built(structure: Structure, nodes: FxGraph, tensors: Mapping[str, torch.Tens
     for name, value in structure.fixed.items():
         root.register_buffer(f"_constant_{name}", value.detach().clone(), persistent=False)
     graph, known = torch.fx.Graph(), dict[Any, Any]()
+    region = _Region(graph)
     for node in nodes.nodes:
+        region.at(node)
         held = structure.tensors.get(node.name) if node.op == "placeholder" else None
         if held is not None:
             known[node] = graph.get_attr(held)
@@ -71,15 +76,59 @@ def built(structure: Structure, nodes: FxGraph, tensors: Mapping[str, torch.Tens
             graph.output(tuple(results[place] for place in structure.returned))
         elif not (node.op == "call_function" and not node.users and _checks(node)):
             known[node] = graph.node_copy(node, known.__getitem__)
-    names = [str(name) for name in structure.inputs]
     codegen = torch.fx.graph._PyTreeCodeGen(  # noqa: SLF001 - as torch.export makes its own modules
-        torch.fx.graph._PyTreeInfo(names, *structure.specs)  # noqa: SLF001 - likewise
+        torch.fx.graph._PyTreeInfo(_arguments(structure), *structure.specs)  # noqa: SLF001 - likewise
     )
     graph.set_codegen(codegen)
     made = torch.fx.GraphModule(root, graph)
     made.graph.eliminate_dead_code()
     made.recompile()
     return made
+
+
+def exported(module: torch.fx.GraphModule, args: Sequence[Any], kwargs: Mapping[str, Any]) -> ExportedProgram:
+    """A module that consists of operations, as an exported program."""
+    program = torch.export.export(module, tuple(args), dict(kwargs), strict=False)
+    if any(node.target is _ENTER for node in module.graph.nodes):
+        # The exporter takes note of types as they are without the autocast, and would insist on them.
+        for node in list(program.graph.nodes):
+            if node.target is torch.ops.aten._assert_tensor_metadata.default:  # noqa: SLF001 - an operator
+                program.graph.erase_node(node)
+        program.graph_module.recompile()
+    return program
+
+
+_ENTER = torch.amp.autocast_mode._enter_autocast  # noqa: SLF001 - what graphs enter regions by
+_EXIT = torch.amp.autocast_mode._exit_autocast  # noqa: SLF001 - likewise
+
+
+class _Region:
+    """The autocast under which the nodes that are appended to a graph run."""
+
+    def __init__(self, graph: FxGraph) -> None:
+        self._graph = graph
+        self._settings: tuple[Any, ...] = ()
+        self._entered: Node | None = None
+
+    def at(self, node: Node) -> None:
+        """Leave and enter regions before a node."""
+        settings = autocast(node) if node.op == "call_function" else ()
+        if settings == self._settings:
+            return
+        if self._entered is not None:
+            self._graph.call_function(_EXIT, (self._entered,))
+        self._settings, self._entered = settings, None
+        if settings:
+            self._entered = self._graph.call_function(_ENTER, settings)
+
+
+def _arguments(structure: Structure) -> list[str]:
+    """What the arguments of the module are called, with one name for whatever is nested in one."""
+    given, named = structure.specs[0].children()
+    plain = all(one.is_leaf() for one in (*given.children(), *named.children()))
+    if plain:
+        return [str(name) for name in structure.inputs]
+    return [*(f"arg_{place}" for place in range(given.num_children)), *named.context]
 
 
 def _parameter(tensor: torch.Tensor) -> torch.Tensor:
