@@ -118,6 +118,8 @@ def take(scope: Scope, tensor: Tensor, axis: int, index: IntArray | slice) -> Te
 
 def _take_block(scope: Scope, block: Block, axis: int, positions: IntArray, salt: IntArray | None) -> Block:
     depth = block.axes.index(axis)
+    if depth and not len(positions):
+        return Block(block.axes[:depth], block.levels[:depth])
     levels = list(block.levels)
     for inner in range(depth, len(levels)):
         level = np.take(levels[inner], positions, axis=depth)
@@ -162,7 +164,7 @@ def concat(scope: Scope, tensors: Sequence[Tensor], axis: int) -> Tensor:
     sizes = [tensor.shape[axis] for tensor in tensors]
     total = None if None in sizes else sum(size for size in sizes if size is not None)
     shape = (*tensors[0].shape[:axis], total, *tensors[0].shape[axis + 1 :])
-    pieces = [tensor.block_of(axis) for tensor in tensors]
+    pieces = [tensor.block_of(axis) for tensor in tensors if tensor.shape[axis] != 0]
     if not any(pieces):
         return Tensor(shape, rest.blocks(letters))
     if total is None:
@@ -174,7 +176,11 @@ def concat(scope: Scope, tensors: Sequence[Tensor], axis: int) -> Tensor:
             if piece:
                 scope.pin_block(piece, "axes that are grouped in different ways are concatenated")
         return Tensor(shape, rest.blocks(letters))
-    joined = _concat_blocks(scope, [size or 0 for size in sizes], pieces, axis)
+    joined = _concat_blocks(scope, [size for size in sizes if size], pieces, axis)
+    if 0 in sizes and joined.axes[0] != axis:
+        # What is empty may have rows nevertheless.
+        depth = joined.axes.index(axis)
+        rest.add(Part(tuple(letters[place] for place in joined.axes[:depth]), joined.levels[:depth]))
     return Tensor(shape, (*(b for b in rest.blocks(letters) if not set(b.axes) & set(joined.axes)), joined))
 
 

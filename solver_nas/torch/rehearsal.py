@@ -16,6 +16,7 @@ from solver_nas.torch.attributes import declared
 from solver_nas.torch.binding import Memories, remembered
 from solver_nas.torch.numbers import attributes, numbers
 from solver_nas.torch.optimizers import followed, taken
+from solver_nas.torch.sealing import SEALED
 from solver_nas.torch.standalone import rewritten
 from solver_nas.torch.structure import positions
 from solver_nas.torch.tensors import to_tensor, without
@@ -159,10 +160,11 @@ def rehearse(
 
 
 def _loud(structure: Structure, blueprint: Blueprint, present: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Other numbers for weights that are zero; shifts hide nothing."""
+    """Other numbers for weights that are zero; shifts hide nothing, and opaque submodules keep what they have."""
     weights = {
         parameter.key
         for vertex in blueprint.before.vertices
+        if vertex.attributes.get("operator") != SEALED
         for role, parameter in vertex.parameters.items()
         if role != "bias" and parameter.key not in structure.buffers
     }

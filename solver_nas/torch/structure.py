@@ -32,6 +32,7 @@ from solver_nas.torch.nodes import (
 from solver_nas.torch.op import Slot, Value
 from solver_nas.torch.operator import OPAQUE, PARAMETER, PREFIX, Operator, Reading, operators
 from solver_nas.torch.origins import Origins, Owner, free_origins
+from solver_nas.torch.sealing import SEALED
 from solver_nas.torch.sizes import Attribute, sources
 from solver_nas.torch.tensors import even
 from solver_nas.torch.views import View, views
@@ -264,6 +265,10 @@ class _Builder:
         arguments = {
             key: self._argument(key, value, edges, parameters, owns=owns) for key, value in arguments_of(node).items()
         }
+        if name == SEALED and primary:
+            inside = f"{path_of(node)}."
+            own = {path: self._keys[path] for path in self._held if path.startswith(inside)}
+            parameters.update({path: Parameter(key, tuple(self._held[key].shape)) for path, key in own.items()})
         if self._options.in_place:
             origins, trees = self._origins.of(node, arguments)
         else:
