@@ -64,6 +64,16 @@ def held(scope: Scope, tensor: Tensor, axis: int, why: str) -> Tensor:
     return tensor
 
 
+def added_up(scope: Scope, tensor: Tensor, axes: Sequence[int], *, keepdims: bool = False) -> Tensor:
+    """A sum or a norm over axes, in which new neurons are nothing."""
+    gone = {axis % len(tensor.shape) for axis in axes}
+    for block in tensor.blocks:
+        for axis, level in zip(block.axes, block.levels, strict=True):
+            if axis in gone:
+                scope.tape.silence(level)
+    return reduce(scope, tensor, axes, keepdims=keepdims)
+
+
 def reduce(scope: Scope, tensor: Tensor, axes: Sequence[int], *, keepdims: bool = False) -> Tensor:
     """Sum, mean or maximum over axes: they go, or keep a size of one."""
     rank = len(tensor.shape)

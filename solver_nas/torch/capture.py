@@ -54,7 +54,8 @@ def capture(
 ) -> Capture:
     """Write down what a module computes.
 
-    It is captured in evaluation mode.
+    It is captured in evaluation mode. Before, a copy of it is run once: so it is known to take these inputs, and what
+    its code keeps from one call to the next, in places that copies share, is made of real tensors.
 
     Args:
         module: stays as it is.
@@ -67,6 +68,7 @@ def capture(
         CaptureError: its operations cannot be written down.
         RequestError: it does not take these inputs.
     """
+    _run(module, args, kwargs)
     found = _captured(module, args, kwargs, opaque, training=False)
     unused = _unused(found) if everything else []
     if not unused:
@@ -130,7 +132,7 @@ def _captured(
             warnings.simplefilter("ignore")
             program = torch.export.export(shadow, tuple(args), dict(kwargs), strict=False)
     except Exception as error:
-        raise _explained(error, module, args, kwargs) from error
+        raise _explained(error, module) from error
     finally:
         logging.disable(level)
         torch.backends.mha.set_fastpath_enabled(value=fast)
@@ -167,21 +169,31 @@ def _check_sizes(before: Mapping[Attribute, int], now: Mapping[Attribute, int], 
 
 
 _WAYS_OUT = (
-    "name the submodule that does this in `opaque=(...)`: what it touches then stays as it is; or export the model to "
-    "ONNX and open that with solver_nas.onnx"
+    "name the submodule that does this in `opaque=(...)`, where need be after moving these lines into one of its own: "
+    "what it touches then stays as it is; or export the model to ONNX and open that with solver_nas.onnx"
 )
 
 
-def _explained(
-    error: Exception, module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> CaptureError | RequestError:
-    """Whether the module fails with these inputs anyway, or only cannot be captured."""
+def _run(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Run a copy of a module.
+
+    Raises:
+        RequestError: it does not take these inputs.
+    """
     shadow = shadow_of(module, runs=True, written=list(module.parameters())).eval()
-    try:
-        with torch.no_grad():
-            shadow(*args, **kwargs)
-    except Exception as own:  # noqa: BLE001 - whatever the user's code raises is told
-        return RequestError(f"the module does not take these inputs: {_place(own)}{type(own).__name__}: {_first(own)}")
+    given = pytree.tree_map(
+        lambda one: one.clone() if isinstance(one, torch.Tensor) else one, (tuple(args), {**kwargs})
+    )
+    with no_autocast(), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            shadow(*given[0], **given[1])
+        except Exception as error:
+            raise RequestError(
+                f"the module does not take these inputs: {_place(error)}{type(error).__name__}: {_first(error)}"
+            ) from error
+
+
+def _explained(error: Exception, module: torch.nn.Module) -> CaptureError:
     config = getattr(module, "config", None)
     cached = "call it with use_cache=False; or " if getattr(config, "use_cache", False) else ""
     return CaptureError(f"the module cannot be captured: {_place(error)}{_first(error)}; {cached}{_WAYS_OUT}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
+from torch.utils import _pytree as pytree
 
 from solver_nas.errors import VerificationError
 from solver_nas.graph import Port
@@ -137,8 +138,9 @@ def rehearse(
 ) -> None:
     """Compare the changed graph with the original without what goes, and the module's code with the changed graph.
 
-    Where weights are zero, as those of adapters are at first, nothing can be seen of what they are multiplied with:
-    then both are compared once more, with other numbers in their places.
+    Where weights or inputs are zero, as those of adapters are at first, or next to nothing, as scales of layers are,
+    nothing can be seen of what they are multiplied with: then both are compared once more, with other numbers in their
+    places.
 
     Args:
         structure: of the module.
@@ -150,17 +152,17 @@ def rehearse(
     Raises:
         VerificationError: something else comes out, or cannot be run.
     """
-    trial = _Trial.of(structure, change, inputs, binding)
-    trial.compare(present, change.tensors)
-    loud = _loud(structure, change.blueprint, present)
-    if loud:
+    trial = _Trial.of(structure, change, binding)
+    trial.compare(present, change.tensors, inputs)
+    loud, others = _loud(structure, change.blueprint, present), _other(inputs)
+    if loud or others is not inputs:
         plans = change.blueprint.arrays
         kept = {key: taken(value, plans[key]) if key in plans else value for key, value in loud.items()}
-        trial.compare({**present, **loud}, {**change.tensors, **kept})
+        trial.compare({**present, **loud}, {**change.tensors, **kept}, others)
 
 
 def _loud(structure: Structure, blueprint: Blueprint, present: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Other numbers for weights that are zero; shifts hide nothing, and opaque submodules keep what they have."""
+    """Other numbers for weights that hide something; shifts do not, and opaque submodules keep what they have."""
     weights = {
         parameter.key
         for vertex in blueprint.before.vertices
@@ -171,11 +173,33 @@ def _loud(structure: Structure, blueprint: Blueprint, present: Mapping[str, torc
     found = {}
     for number, key in enumerate(sorted(weights)):
         tensor = present[key]
-        if tensor.numel() and tensor.dtype.is_floating_point and not tensor.any():
-            source = torch.Generator().manual_seed(number)
+        if _hides(tensor, _FAINT):
             scale = max(tensor.numel() // tensor.shape[0], 1) ** -0.5 if tensor.dim() else 1.0
-            found[key] = to_tensor((torch.randn(tensor.shape, generator=source) * scale).numpy(), tensor)
+            found[key] = _noise(tensor, number, scale)
     return found
+
+
+_FAINT = 1e-3  # weights up to this count as next to nothing
+
+
+def _hides(tensor: torch.Tensor, faint: float) -> bool:
+    return bool(tensor.numel()) and tensor.dtype.is_floating_point and bool((tensor.abs() <= faint).all())
+
+
+def _noise(like: torch.Tensor, seed: int, scale: float) -> torch.Tensor:
+    source = torch.Generator().manual_seed(seed)
+    return to_tensor((torch.randn(like.shape, generator=source) * scale).numpy(), like)
+
+
+def _other(inputs: Inputs) -> Inputs:
+    """The same inputs with other numbers in the place of zeros; the very same if there are no such."""
+    leaves, spec = pytree.tree_flatten((inputs.args, dict(inputs.kwargs)))
+    quiet = [place for place, one in enumerate(leaves) if isinstance(one, torch.Tensor) and _hides(one, 0.0)]
+    if not quiet:
+        return inputs
+    for place in quiet:
+        leaves[place] = _noise(leaves[place], place, 1.0)
+    return Inputs(*pytree.tree_unflatten(leaves, spec))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -185,7 +209,6 @@ class _Trial:
     Args:
         structure: of the module.
         change: what is tried out.
-        inputs: example inputs.
         binding: the module, if its code is to go on running.
         before: the operations as they are.
         after: the operations as they will be.
@@ -197,7 +220,6 @@ class _Trial:
 
     structure: Structure
     change: Change
-    inputs: Inputs
     binding: Binding | None
     before: FxGraph
     after: FxGraph
@@ -207,14 +229,13 @@ class _Trial:
     rounding: float
 
     @classmethod
-    def of(cls, structure: Structure, change: Change, inputs: Inputs, binding: Binding | None) -> _Trial:
+    def of(cls, structure: Structure, change: Change, binding: Binding | None) -> _Trial:
         """Work out what is to be compared."""
         labels, after, blueprint, made = change.labels, change.after, change.blueprint, structure.made
         together = verify.grows_together(labels, blueprint)
         return cls(
             structure,
             change,
-            inputs,
             binding,
             before=rewritten(structure.nodes, made, numbers(labels)),
             after=rewritten(structure.nodes, made, numbers(after)),
@@ -224,12 +245,13 @@ class _Trial:
             rounding=verify.rounding(structure.nodes),
         )
 
-    def compare(self, present: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> None:
+    def compare(self, present: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], inputs: Inputs) -> None:
         """Compare with certain numbers.
 
         Args:
             present: all tensors before the change.
             tensors: those that change, behind it.
+            inputs: example inputs.
 
         Raises:
             VerificationError: something else comes out, or cannot be run.
@@ -237,8 +259,8 @@ class _Trial:
         structure, plans = self.structure, self.change.blueprint.arrays
         # What goes is zero, so that nothing is computed from it where no mask reaches: in recurrences, for instance.
         zeroed = {key: without(present[key], plan) for key, plan in plans.items()}
-        old = structure.given({**present, **zeroed}, *self.inputs)
-        new = structure.given({**present, **tensors}, *self.inputs)
+        old = structure.given({**present, **zeroed}, *inputs)
+        new = structure.given({**present, **tensors}, *inputs)
 
         def original(given: Mapping[str, Any]) -> list[Any]:
             return _picked(self._computed(self.before, given, self.gone), self.kept, old=True)
@@ -258,11 +280,34 @@ class _Trial:
         _equal(
             verify.compared(
                 made,
-                verify.answered(shadow, *self.inputs),
+                verify.answered(shadow, *inputs),
                 lambda: self._computed(self.after, self._shaken(new)),
             ),
             "the module's code computes something else with the new sizes than its operations do",
         )
+        self._run_otherwise(shadow, inputs)
+
+    def _run_otherwise(self, shadow: torch.nn.Module, inputs: Inputs) -> None:
+        """Whether code that only runs in the other mode, training or evaluation, runs with the new sizes.
+
+        Raises:
+            VerificationError: it does not, although it did before.
+        """
+        structure = self.structure
+        training = not structure.training
+        try:
+            verify.answered(shadow.train(training), *inputs)
+        except VerificationError as error:
+            assert self.binding is not None, "a module's code is run"
+            own = structure.written | structure.buffers
+            try:
+                verify.answered(self.binding.shadow({}, {}, runs=True, written=own).train(training), *inputs)
+            except VerificationError:
+                return
+            mode, other = ("training", "eval") if training else ("evaluation", "train")
+            raise VerificationError(
+                f"in {mode} mode, {error}; what runs in {other}() alone was not seen, as the module was traced there"
+            ) from error
 
     def _computed(self, nodes: FxGraph, given: Mapping[str, Any], removal: Removal | None = None) -> list[Any]:
         return verify.computed(nodes, given, self.structure.returned, removal)

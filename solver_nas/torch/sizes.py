@@ -278,6 +278,24 @@ class Size(int):
         """Bits of the number, noted likewise."""
         return int(self) & other
 
+    def __or__(self, other: int) -> int:
+        """Bits of the number, noted likewise."""
+        return int(self) | other
+
+    def __xor__(self, other: int) -> int:
+        """Bits of the number, noted likewise."""
+        return int(self) ^ other
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+
+    def __rrshift__(self, other: int) -> int:
+        """Bits of another number, noted likewise."""
+        return other >> int(self)
+
+    def __rlshift__(self, other: int) -> int:
+        """Bits of another number, noted likewise."""
+        return other << int(self)
+
     def bit_length(self) -> int:
         """How many bits the number has, noted likewise."""
         return int(self).bit_length()
@@ -290,6 +308,14 @@ class Size(int):
     def __pos__(self) -> Size:
         """The number itself."""
         return self
+
+    def __abs__(self) -> Size:
+        """The number itself, or with the other sign."""
+        return -self if plain(self) < 0 else self
+
+    def __round__(self, digits: Any = None) -> Any:
+        """The number itself; rounded to tens and the like, it is noted."""
+        return self if digits is None else round(int(self), digits)
 
     def __neg__(self) -> Size:
         """The number with the other sign."""
@@ -315,6 +341,10 @@ class Size(int):
         if isinstance(other, float):
             return float(self) ** other
         return self._without(pow(plain(self), cast("int", other), cast("int", modulo)))
+
+    def __rpow__(self, other: object, modulo: object = None) -> Any:
+        """A power of another number, noted likewise."""
+        return pow(cast("int", other), int(self), cast("int", modulo))
 
     def _without(self, result: Any) -> Any:
         if result is not NotImplemented:
@@ -375,6 +405,10 @@ class Size(int):
     def __divmod__(self, other: object) -> Any:
         """Quotient and remainder."""
         return self // other, self % other
+
+    def __rdivmod__(self, other: object) -> Any:
+        """Quotient and remainder."""
+        return other // self, other % self  # type: ignore[operator] # numbers alone are divided
 
     def __index__(self) -> int:
         """The plain number."""

@@ -36,8 +36,8 @@ def trace(
 ) -> TorchModel:
     """See a module as a graph that can be changed.
 
-    The module is captured with `torch.export`, on a copy; it is not run, and nothing of it changes. Costs such as
-    `macs` are those of one call with these inputs.
+    The module is captured with `torch.export`, on a copy, which is run once before; nothing of it changes. Costs
+    such as `macs` are those of one call with these inputs.
 
     Args:
         module: the module; `model.module` is this object, whose parameters and sizes later changes replace.

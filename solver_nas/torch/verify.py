@@ -185,25 +185,54 @@ def compared(expected: Sequence[Any], found: Sequence[Any], noise: Callable[[], 
 
 
 def distance(expected: Sequence[Any], found: Sequence[Any]) -> float:
-    """The largest difference, relative to the largest number of each output; infinity for other shapes."""
+    """The largest difference, relative to the largest number of each output; infinity for other shapes.
+
+    Where all outputs are whole numbers, the largest share of these that differ.
+    """
     if len(expected) != len(found):
         return float("inf")
+    whole = not any(_inexact(one) for one in expected)
     largest = 0.0
     for one, other in zip(expected, found, strict=True):
-        if not isinstance(one, torch.Tensor) or not (one.dtype.is_floating_point or one.is_complex()):
+        if not isinstance(one, torch.Tensor) or not (whole or _inexact(one)):
             continue
         if not isinstance(other, torch.Tensor) or one.shape != other.shape:
             return float("inf")
-        if not one.numel():
-            continue
-        left, right = (_wide(tensor) for tensor in (one, other))
-        same = left.isfinite() == right.isfinite()
-        if not bool(same.all()):
-            return float("inf")
-        left, right = left.nan_to_num(0, 0, 0), right.nan_to_num(0, 0, 0)
-        scale = float(left.abs().max()) or 1.0
-        largest = max(largest, float((left - right).abs().max()) / scale)
+        if one.numel():
+            largest = max(largest, _different(one, other) if whole else _apart(_wide(one), _wide(other)))
     return largest
+
+
+def _inexact(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and (value.dtype.is_floating_point or value.is_complex())
+
+
+def _different(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The share of entries that differ."""
+    return float((one.detach().cpu() != other.detach().cpu()).double().mean())
+
+
+def _apart(left: torch.Tensor, right: torch.Tensor) -> float:
+    """The largest difference, relative to the largest number.
+
+    What masks are filled with is no measure for the rest: numbers that are a thousand times larger than it are
+    compared among themselves.
+    """
+    if not bool((left.isfinite() == right.isfinite()).all()):
+        return float("inf")
+    left, right = left.nan_to_num(0, 0, 0), right.nan_to_num(0, 0, 0)
+    sizes, difference = left.abs(), (left - right).abs()
+    top = float(sizes.max())
+    filled = sizes > top * _FILLED if top >= _HUGE else torch.ones_like(sizes, dtype=torch.bool)
+    rest = ~filled
+    found = float(difference[filled].max()) / (top or 1.0)
+    if bool(rest.any()):
+        found = max(found, float(difference[rest].max()) / (float(sizes[rest].max()) or top))
+    return found
+
+
+_HUGE = 1e4  # what masks are filled with is this or more
+_FILLED = 1e-3
 
 
 def _wide(tensor: torch.Tensor) -> torch.Tensor:

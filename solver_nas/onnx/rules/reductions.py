@@ -5,26 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from solver_nas.onnx.operator import operator
-from solver_nas.rules.primitives import mingled, reduce, same, whole
+from solver_nas.rules.primitives import added_up, mingled, reduce, same, whole
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from solver_nas.labels import Tensor
     from solver_nas.onnx.op import Op
 
 
-def _reduced(op: Op) -> Tensor:
+def _reduced(op: Op, how: Callable[..., Tensor] = reduce) -> Tensor:
     x = op.tensor(0)
     axes = op.numbers(1, "axes") if op.count > 1 else op.integers("axes")
     if not axes:
         if op.integer("noop_with_empty_axes", 0):
             return same(op.scope, x)
         axes = tuple(range(len(x.shape)))
-    return reduce(op.scope, x, axes, keepdims=bool(op.integer("keepdims", 1)))
+    return how(op.scope, x, axes, keepdims=bool(op.integer("keepdims", 1)))
 
 
 @operator("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", note="the axes that are reduced go", values=(1,))
 def _sum(op: Op) -> Tensor:
-    return _reduced(op)
+    return _reduced(op, added_up)
 
 
 @operator(

@@ -101,7 +101,7 @@ def _layer(op: Op) -> Tensor:
     return elementwise(op.scope, x, *operands, why="normalisation: scale and bias follow")
 
 
-@operator("_weight_norm", note="directions and lengths of weights; over the entries that remain")
+@operator("_weight_norm", note="directions and lengths of weights; over the entries that remain", exact=False)
 def _weight_norm(op: Op) -> Tensor:
     return elementwise(op.scope, op.tensor("v"), op.tensor("g"), why="a length for each direction")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from solver_nas.rules.primitives import mingled, reduce, whole
+from solver_nas.rules.primitives import added_up, mingled, reduce, whole
 from solver_nas.torch.operator import operator
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from solver_nas.graph import Vertex
     from solver_nas.labels import Tensor
@@ -26,14 +26,14 @@ def axes_of(vertex: Vertex, rank: int) -> Sequence[int]:
     return [axis % rank for axis in axes] if rank else []
 
 
-def _reduced(op: Op) -> Tensor:
+def _reduced(op: Op, how: Callable[..., Tensor] = reduce) -> Tensor:
     x = op.x
-    return reduce(op.scope, x, list(axes_of(op.scope.vertex, len(x.shape))), keepdims=op.flag("keepdim"))
+    return how(op.scope, x, list(axes_of(op.scope.vertex, len(x.shape))), keepdims=op.flag("keepdim"))
 
 
 @operator("sum", "norm", "linalg_vector_norm", "frobenius_norm", "any", note="the axes that are reduced go")
 def _sum(op: Op) -> Tensor:
-    return _reduced(op)
+    return _reduced(op, added_up)
 
 
 @operator(
