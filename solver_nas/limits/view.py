@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Container, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -134,12 +134,14 @@ class View(NamedTuple):
         return self.labels.tensors[Port(name)].neurons["label"]
 
     def sources(self) -> list[str]:
-        """Vertices whose output neurons are made by an array of theirs, and can change."""
+        """Vertices whose output neurons are made by an array of theirs that is learned."""
         found = []
         for vertex in self.graph.vertices:
             tensor = self.labels.tensors[Port(vertex.name)]
             mine = [tensor.neurons["label"]]
-            uses = [use for p in vertex.parameters.values() for use in self.labels.parameters[p.key].uses]
+            given = cast("Container[str]", vertex.attributes.get("buffers", ()))
+            learned = [parameter.key for role, parameter in vertex.parameters.items() if role not in given]
+            uses = [use for key in learned for use in self.labels.parameters[key].uses]
             made = [use.levels[-1]["label"].reshape(-1) for use in uses if use.role == "fresh"]
             if any(np.isin(array, np.concatenate(made)).any() for array in mine if made):
                 found.append(vertex.name)

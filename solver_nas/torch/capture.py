@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import warnings
-from contextlib import redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import wraps
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import traceback
 from torch.utils import _pytree as pytree
 
@@ -24,7 +23,7 @@ from solver_nas.torch.sizes import Attribute, sources
 from solver_nas.torch.watching import Record, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch.export import ExportedProgram
 
@@ -116,13 +115,13 @@ def _captured(
         return found
 
     shadow.forward = watched
-    attributes = [(part, dict(vars(part))) for part in module.modules()]
     fast, level = torch.backends.mha.get_fastpath_enabled(), logging.root.manager.disable
     try:
         torch.backends.mha.set_fastpath_enabled(value=False)
         # Failures are told by the error, and not by pages of graphs and log messages.
         logging.disable(logging.WARNING)
         with (
+            _left_alone(module),
             no_autocast(),
             redirect_stderr(StringIO()),
             warnings.catch_warnings(),
@@ -136,20 +135,22 @@ def _captured(
     finally:
         logging.disable(level)
         torch.backends.mha.set_fastpath_enabled(value=fast)
-        _take_back(attributes)
     _check_sizes(whole_numbers(module), now, record)
     return Capture(program, record, training)
 
 
-def _take_back(attributes: Sequence[tuple[torch.nn.Module, Mapping[str, Any]]]) -> None:
-    """Take tensors without numbers off modules, which hooks with the module in their closure have put there."""
-    for part, before in attributes:
-        for name, value in list(vars(part).items()):
-            if isinstance(value, FakeTensor):
-                if name in before:
-                    part.__dict__[name] = before[name]
-                else:
-                    del part.__dict__[name]
+@contextmanager
+def _left_alone(module: torch.nn.Module) -> Iterator[None]:
+    """Take off modules what hooks with the module in their closure put there while a copy runs."""
+    attributes = [(part, dict(vars(part))) for part in module.modules()]
+    try:
+        yield
+    finally:
+        for part, before in attributes:
+            now = vars(part)
+            for name in now.keys() - before.keys():
+                del now[name]
+            now.update({name: value for name, value in before.items() if now.get(name) is not value})
 
 
 def _check_sizes(before: Mapping[Attribute, int], now: Mapping[Attribute, int], record: Record) -> None:
@@ -184,7 +185,7 @@ def _run(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
     given = pytree.tree_map(
         lambda one: one.clone() if isinstance(one, torch.Tensor) else one, (tuple(args), {**kwargs})
     )
-    with no_autocast(), torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with _left_alone(module), no_autocast(), torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
             shadow(*given[0], **given[1])
         except Exception as error:

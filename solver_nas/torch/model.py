@@ -118,6 +118,17 @@ class TorchModel(Editable):
         memo[id(self)] = twin
         return twin
 
+    def __reduce_ex__(self, protocol: object) -> str | tuple[Any, ...]:
+        """Models of modules are not pickled.
+
+        Raises:
+            RequestError: always.
+        """
+        raise RequestError(
+            "models of modules cannot be pickled: solver_nas.torch.save keeps the module's tensors and sizes, and "
+            "model.module can be pickled like any other"
+        )
+
     def __copy__(self) -> Self:
         """The same: a model of a copy of the module."""
         return copy.deepcopy(self)
@@ -275,7 +286,7 @@ class TorchModel(Editable):
             binding.check(self.structure.read, self.values)
         change = prepared(self.structure, blueprint, self.labels, present, arrays, binding)
         rehearse(self.structure, change, present, self._inputs, binding)
-        grads, memories = ({}, Memories()) if binding is None else selected(binding, blueprint, self.labels)
+        grads, memories = ({}, Memories()) if binding is None else selected(binding, change)
         self._approved = Approved(blueprint.after, Contents(change.tensors, change.values, grads, memories))
 
     def commit(

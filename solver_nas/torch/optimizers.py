@@ -41,15 +41,18 @@ _WRAPPED = 3  # layers of wrapping that are looked through
 
 
 def followed(
-    optimizer: torch.optim.Optimizer, parameter: torch.Tensor, plan: ArrayPlan, storage: Storage
+    optimizer: torch.optim.Optimizer, parameter: torch.Tensor, plan: ArrayPlan, storage: Storage, new: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """What an optimizer will remember about a parameter that changes: of new entries, zero.
+    """What an optimizer will remember about a parameter that changes: of new entries, what it starts with.
+
+    That is zero, but for the step sizes of Rprop and the averages of ASGD.
 
     Args:
         optimizer: not changed.
         parameter: as it is before the change.
         plan: what becomes of it.
         storage: for every axis of the parameter, the axes of the plan's view that it is made of.
+        new: as it will be.
 
     Returns:
         The entries of its state that change.
@@ -77,8 +80,24 @@ def followed(
                     f"shape {tuple(parameter.shape)}"
                 )
             )
+        start = _start(optimizer, name, parameter, new)
+        if start is not None:
+            made = torch.where(taken(torch.ones_like(parameter), plan) > 0, made, start.to(made.dtype))
         found[name] = made
     return found
+
+
+def _start(
+    optimizer: torch.optim.Optimizer, name: str, parameter: torch.Tensor, new: torch.Tensor
+) -> torch.Tensor | None:
+    """What an optimizer remembers at first about the entries of a parameter; `None` for zeros."""
+    if isinstance(optimizer, torch.optim.ASGD) and name == "ax":
+        return new
+    if isinstance(optimizer, torch.optim.Rprop) and name == "step_size":
+        groups = optimizer.param_groups
+        rate = next(group["lr"] for group in groups if any(one is parameter for one in group["params"]))
+        return torch.full_like(new, float(rate))
+    return None
 
 
 def _refused(what: str) -> str:

@@ -109,7 +109,7 @@ def _repositioned(blueprint: Blueprint, present: Mapping[str, torch.Tensor]) -> 
     return found
 
 
-def selected(binding: Binding, blueprint: Blueprint, labels: Labels) -> tuple[Grads, Memories]:
+def selected(binding: Binding, change: Change) -> tuple[Grads, Memories]:
     """Gradients, and what optimizers remember, of parameters that change, as they will be.
 
     Raises:
@@ -118,11 +118,11 @@ def selected(binding: Binding, blueprint: Blueprint, labels: Labels) -> tuple[Gr
     grads: Grads = {}
     memories = Memories()
     owners = binding.owners
-    for key, plan in blueprint.arrays.items():
-        grad, storage = owners[key].grad, labels.parameters[key].storage
+    for key, plan in change.blueprint.arrays.items():
+        grad, storage = owners[key].grad, change.labels.parameters[key].storage
         grads[key] = None if grad is None else taken(grad, plan)
         for place, optimizer in binding.followers():
-            changed = followed(optimizer, owners[key], plan, storage)
+            changed = followed(optimizer, owners[key], plan, storage, change.tensors[key])
             now = remembered(optimizer, owners[key])
             if now is not None:
                 memories[place, key] = {**now, **changed}
@@ -269,7 +269,7 @@ class _Trial:
         masked = made if self.added is None else self._computed(self.after, new, self.added)
         _equal(
             verify.compared(original(old), _picked(masked, self.kept, old=False), lambda: original(self._shaken(old))),
-            "the changed module differs from the original without the neurons that go",
+            _GOES if any(not mask.all() for masks in self.gone.stays.values() for mask in masks) else _COMES,
         )
         if self.binding is None:
             return
@@ -284,6 +284,9 @@ class _Trial:
                 lambda: self._computed(self.after, self._shaken(new)),
             ),
             "the module's code computes something else with the new sizes than its operations do",
+            ". If the code was changed since, trace it again; if it draws random numbers, or updates what it "
+            "normalises by, do so in eval(); if it makes numbers of sizes in a way that is not followed (loops over "
+            "channels), keep these sizes by a limit, fixed(...)",
         )
         self._run_otherwise(shadow, inputs)
 
@@ -316,12 +319,18 @@ class _Trial:
         return verify.shaken(given, self.structure.inputs, self.rounding)
 
 
-def _equal(found: verify.Comparison, what: str) -> None:
+_GOES = "the changed module differs from the original without the neurons that go"
+_COMES = (
+    "new neurons change what the module computes, as where they are normalised with others or a weight is computed "
+    "from all of its entries"
+)
+
+
+def _equal(found: verify.Comparison, what: str, hint: str = "") -> None:
     if not found.equal:
         raise VerificationError(
             f"{what}: by {found.difference:.2g} of the largest output, {found.allowed:.2g} are allowed for rounding; "
-            f"nothing was changed. If the code was changed since, trace it again; if it draws random numbers, or "
-            f"updates what it normalises by, do so in eval()"
+            f"nothing was changed{hint}"
         )
 
 

@@ -408,7 +408,7 @@ class Size(int):
 
     def __rdivmod__(self, other: object) -> Any:
         """Quotient and remainder."""
-        return other // self, other % self  # type: ignore[operator] # numbers alone are divided
+        return other // self, other % self
 
     def __index__(self) -> int:
         """The plain number."""

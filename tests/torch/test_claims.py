@@ -213,7 +213,7 @@ def test_modules_that_were_not_traced_are_told_apart() -> None:
         fit_config(trace(net, torch.randn(2, 4)))  # type: ignore[arg-type]
 
 
-def test_what_hooks_keep_is_no_tensor_without_numbers() -> None:
+def test_what_hooks_keep_is_what_the_module_has_computed() -> None:
     net = mlp()
     seen: list[Any] = [None]
     net.stat = torch.zeros(())

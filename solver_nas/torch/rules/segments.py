@@ -196,7 +196,7 @@ def _slice(op: Op) -> Tensor:
         op.scope.speak(x)
         return Tensor(op.shape, x.blocks)
     if step != 1:
-        x = held(op.scope, x, axis, f"every {step}th position is read")
+        x = held(op.scope, x, axis, f"one of every {step} positions is read")
         return take(op.scope, x, axis, slice(start, stop, step))
     names = ("start", "length") if op.operator == "narrow" else ("start", "end")
     # What the code says is compared with the sizes at the beginning, once.
