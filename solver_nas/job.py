@@ -50,7 +50,7 @@ class Job:
         labels = self.ask.labels
         self._free, self._deadline = None, time.perf_counter() + self.time_limit
         self._seconds = {"pose": 0.0, "solve": 0.0, "plan": 0.0}
-        self._share = _AT_RISK if _divided(labels) else 1.0
+        self._share = _AT_RISK if is_divided(labels) else 1.0
         try:
             return self._draw(labels, targets)
         except DisorderError as error:
@@ -154,7 +154,7 @@ def _alike(labels: Labels) -> Labels:
     return replace(labels, ties=(*labels.ties, *ties))
 
 
-def _divided(labels: Labels) -> bool:
+def is_divided(labels: Labels) -> bool:
     """Whether columns of a rectangle go different ways, as behind a channel shuffle of which a part is split off.
 
     Rows may keep different columns then, so many of each sort that no order takes all of them where they belong.

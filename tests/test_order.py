@@ -6,8 +6,10 @@ import pytest
 from solver_nas import Network, concat, delta_nout, explain, nn, plan_change, relaxed
 from solver_nas.errors import ImpossibleError, RelaxedWarning
 from solver_nas.frontend import Handle
+from solver_nas.job import is_divided
 from solver_nas.nn.vertex import NetworkVertex
 from solver_nas.testing.laws import check_masked
+from tests.benchmarks.architectures import ARCHITECTURES
 
 
 def shuffled(x: NetworkVertex, groups: int) -> NetworkVertex:
@@ -120,3 +122,8 @@ def test_flipped_copies_shrink_from_both_ends() -> None:
     plan = plan_change(x, -2, utility=lambda v: np.array([5.0, 1, 5, 2, 5]) if v.name == "x" else 0.0)
     assert plan.indices["x"].tolist() == [0, 2, 4]
     check_masked(net, plan, {"in": np.random.default_rng(0).normal(size=(4, 3))})
+
+
+@pytest.mark.parametrize(("architecture", "divided"), [("shufflenet_v2", True), ("vit_b", False), ("resnet50", False)])
+def test_time_is_left_where_columns_of_a_rectangle_go_different_ways(architecture: str, divided: bool) -> None:
+    assert is_divided(ARCHITECTURES[architecture].build(0.25, weights="zeros").labels) == divided

@@ -52,6 +52,12 @@ def _bert(size: Callable[[str], int], config: Any) -> dict[str, int]:
     }
 
 
+def _distilbert(size: Callable[[str], int], config: Any) -> dict[str, int]:
+    head = config.dim // config.n_heads
+    width = size("*embeddings.word_embeddings")
+    return {"dim": width, "n_heads": width // head, "hidden_dim": size("*ffn.lin1")}
+
+
 def _vit(size: Callable[[str], int], config: Any) -> dict[str, int]:
     head = config.hidden_size // config.num_attention_heads
     width = size("*patch_embeddings.projection")
@@ -83,18 +89,36 @@ def _t5(size: Callable[[str], int], config: Any) -> dict[str, int]:
 _LLAMA = _Family(
     "*embed_tokens", ("*self_attn.q_proj", "*self_attn.k_proj", "*mlp.gate_proj"), {}, ("*self_attn.q_proj",), _llama
 )
+_BERT = _Family(
+    "*embeddings.word_embeddings",
+    ("*intermediate.dense",),
+    {
+        "*attention.self.query": 1,
+        "*attention.self.value": 1,
+        "*pooler.dense": 1,
+        "*classifier.dense": 1,
+        "*lm_head.dense": 1,
+    },
+    (),
+    _bert,
+)
 _FAMILIES = {
-    "bert": _Family(
+    "bert": _BERT,
+    "roberta": _BERT,
+    "xlm-roberta": _BERT,
+    "camembert": _BERT,
+    "distilbert": _Family(
         "*embeddings.word_embeddings",
-        ("*intermediate.dense",),
-        {"*attention.self.query": 1, "*attention.self.value": 1, "*pooler.dense": 1},
+        ("*ffn.lin1",),
+        {"*attention.q_lin": 1, "*attention.v_lin": 1, "*pre_classifier": 1, "*vocab_transform": 1},
         (),
-        _bert,
+        _distilbert,
     ),
     "gpt2": _Family("*wte", ("*mlp.c_fc",), {"*attn.c_attn": 3}, (), _gpt2),
     "llama": _LLAMA,
     "mistral": _LLAMA,
     "qwen2": _LLAMA,
+    "qwen3": _LLAMA,
     "t5": _Family(
         "*shared",
         ("*Attention.q", "*DenseReluDense.wi*"),
@@ -134,7 +158,7 @@ def loadable(model: TorchModel) -> list[Limit]:
     Behind the change, `fit_config` brings the configuration up to date.
 
     Args:
-        model: a traced BERT, GPT-2, Llama, Mistral, Qwen2, T5 or ViT.
+        model: a traced BERT, RoBERTa, DistilBERT, GPT-2, Llama, Mistral, Qwen2, Qwen3, T5 or ViT.
 
     Raises:
         RequestError: it is none of these, or was traced with `whole_heads=False`.

@@ -31,9 +31,14 @@ def _llama(kind: str) -> tuple[Any, dict[str, Any]]:
     return getattr(transformers, f"{kind}ForCausalLM")(config), {"input_ids": IDS, "use_cache": False}
 
 
-def _bert() -> tuple[Any, dict[str, Any]]:
-    config = transformers.BertConfig(**SMALL, num_attention_heads=4, intermediate_size=96)
-    return transformers.BertForSequenceClassification(config), {"input_ids": IDS}
+def _bert(kind: str, task: str) -> tuple[Any, dict[str, Any]]:
+    config = getattr(transformers, f"{kind}Config")(**SMALL, num_attention_heads=4, intermediate_size=96)
+    return getattr(transformers, f"{kind}For{task}")(config), {"input_ids": IDS}
+
+
+def _distilbert() -> tuple[Any, dict[str, Any]]:
+    config = transformers.DistilBertConfig(dim=64, n_layers=2, vocab_size=50, n_heads=4, hidden_dim=96)
+    return transformers.DistilBertForSequenceClassification(config), {"input_ids": IDS}
 
 
 def _gpt2() -> tuple[Any, dict[str, Any]]:
@@ -57,10 +62,14 @@ def _vit() -> tuple[Any, dict[str, Any]]:
 
 
 FAMILIES: dict[str, tuple[Callable[[], tuple[Any, dict[str, Any]]], float]] = {
-    "bert": (_bert, 0.6),
+    "bert": (lambda: _bert("Bert", "SequenceClassification"), 0.6),
+    "roberta": (lambda: _bert("Roberta", "SequenceClassification"), 0.6),
+    "roberta words": (lambda: _bert("Roberta", "MaskedLM"), 0.6),
+    "distilbert": (_distilbert, 0.6),
     "gpt2": (_gpt2, 0.6),
     "llama": (lambda: _llama("Llama"), 0.5),
     "qwen2": (lambda: _llama("Qwen2"), 0.5),
+    "qwen3": (lambda: _llama("Qwen3"), 0.5),
     # What the encoder returns is a result of the model, so that it stays as wide as it is.
     "t5": (_t5, 0.8),
     "vit": (_vit, 0.6),
