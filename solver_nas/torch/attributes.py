@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from solver_nas.torch.sizes import Attribute
+from solver_nas.torch.trees import Attribute
 
 Sizes = Callable[[Any], Mapping[str, int | tuple[int, ...]]]
 

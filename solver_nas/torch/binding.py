@@ -15,8 +15,8 @@ from solver_nas.torch.writing import Writing
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from solver_nas.torch.sizes import Attribute
     from solver_nas.torch.structure import Structure
+    from solver_nas.torch.trees import Attribute
 
 Grads = dict[str, torch.Tensor | None]
 

@@ -19,7 +19,7 @@ from solver_nas.torch.flatten import no_autocast
 from solver_nas.torch.nodes import own_frame
 from solver_nas.torch.sealing import seal
 from solver_nas.torch.shadow import mark, shadow_of, whole_numbers
-from solver_nas.torch.sizes import Attribute, sources
+from solver_nas.torch.trees import Attribute, sources
 from solver_nas.torch.watching import Record, Watch
 
 if TYPE_CHECKING:

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from solver_nas.plan import Blueprint
     from solver_nas.rules import Memory
     from solver_nas.torch.binding import Grads
-    from solver_nas.torch.sizes import Attribute
     from solver_nas.torch.structure import Structure
+    from solver_nas.torch.trees import Attribute
 
 
 class Traced(NamedTuple):

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
 
 from solver_nas.errors import VerificationError
-from solver_nas.torch.sizes import Attribute, Axis, Term, evaluate, sources, summands
+from solver_nas.torch.trees import Attribute, Axis, Term, evaluate, sources, summands
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from solver_nas.graph import Graph
     from solver_nas.labels import Labels, Measure, Neurons
     from solver_nas.moves import Moves
-    from solver_nas.torch.sizes import Product, Source, Tree
     from solver_nas.torch.structure import Structure
+    from solver_nas.torch.trees import Product, Source, Tree
 
 #: Vertex -> (argument, place) -> number.
 Numbers = dict[str, dict[tuple[str, int], int]]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from solver_nas.graph import Port
 from solver_nas.labels import Extent, Origin
 from solver_nas.torch.nodes import shape_of
-from solver_nas.torch.sizes import Axis, sources, summands
+from solver_nas.torch.trees import Axis, sources, summands
 from solver_nas.torch.watching import CALL
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch.fx import Node
 
     from solver_nas.labels import Labels
-    from solver_nas.torch.sizes import Product, Tree
+    from solver_nas.torch.trees import Product, Tree
     from solver_nas.torch.views import View
     from solver_nas.torch.watching import Number, Record
 

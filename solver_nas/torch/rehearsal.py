@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from solver_nas.plan import Blueprint
     from solver_nas.torch.binding import Binding, Grads
     from solver_nas.torch.running import Removal
-    from solver_nas.torch.sizes import Attribute
     from solver_nas.torch.structure import Structure
+    from solver_nas.torch.trees import Attribute
 
 
 class Inputs(NamedTuple):

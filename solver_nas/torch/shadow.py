@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from solver_nas.errors import CaptureError
-from solver_nas.torch.sizes import Attribute, Size
+from solver_nas.torch.sizes import Size
+from solver_nas.torch.trees import Attribute
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -32,8 +32,8 @@ from solver_nas.frontend import untraced
 from solver_nas.torch.attributes import declared, sized
 from solver_nas.torch.binding import held
 from solver_nas.torch.shadow import shadow_of, whole_numbers, write
-from solver_nas.torch.sizes import Attribute
 from solver_nas.torch.tensors import laid_out
+from solver_nas.torch.trees import Attribute
 from solver_nas.torch.unwrapping import unwrapped
 from solver_nas.torch.writing import Writing
 

@@ -33,8 +33,8 @@ from solver_nas.torch.op import Slot, Value
 from solver_nas.torch.operator import OPAQUE, PARAMETER, PREFIX, Operator, Reading, operators
 from solver_nas.torch.origins import Origins, Owner, free_origins
 from solver_nas.torch.sealing import SEALED
-from solver_nas.torch.sizes import Attribute, sources
 from solver_nas.torch.tensors import even
+from solver_nas.torch.trees import Attribute, sources
 from solver_nas.torch.views import View, views
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from torch.fx import Node
 
     from solver_nas.torch.capture import Capture
-    from solver_nas.torch.sizes import Claims, Tree
+    from solver_nas.torch.sizes import Claims
+    from solver_nas.torch.trees import Tree
 
 
 class Options(NamedTuple):

@@ -10,12 +10,13 @@ import torch
 from torch.fx import traceback
 from torch.overrides import TorchFunctionMode
 
-from solver_nas.torch.sizes import Axis, Claims, Size, plain
+from solver_nas.torch.sizes import Claims, Size, plain
+from solver_nas.torch.trees import Axis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from solver_nas.torch.sizes import Tree
+    from solver_nas.torch.trees import Tree
 
 #: The key of a call's number in the annotations of the nodes that it makes.
 CALL = "solver_nas.call"

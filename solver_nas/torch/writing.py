@@ -15,7 +15,7 @@ from solver_nas.torch.shadow import inside_objects, renewed, write
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from solver_nas.torch.sizes import Attribute
+    from solver_nas.torch.trees import Attribute
 
 
 class Writing:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solver_nas.torch.sizes import Attribute, Axis, Claims, Size, Term, Tree, evaluate, sources, summands
+from solver_nas.torch.sizes import Claims, Size
+from solver_nas.torch.trees import Attribute, Axis, Term, Tree, evaluate, sources, summands
 
 A, B = Attribute("m", ("a",)), Axis(3, 1)
 
