@@ -207,6 +207,26 @@ class Mixture(nn.Module):
         return self.fc2(torch.einsum("bci,bi->bc", outputs, weights))
 
 
+class Messages(nn.Module):
+    """Two rounds in which the nodes of a graph add up what their neighbours say, in two ways."""
+
+    edges: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2, self.fc3 = nn.Linear(8, 16), nn.Linear(16, 12), nn.Linear(12, 4)
+        self.register_buffer("edges", torch.tensor([[0, 1, 1, 0], [1, 0, 1, 1]]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        start, end = self.edges
+        x = self.fc1(x)
+        x = F.relu(torch.zeros_like(x).index_add(0, end, x[start]))
+        said = self.fc2(x)
+        heard = torch.zeros_like(said)
+        heard[end] += said[start]
+        return self.fc3(F.relu(heard))
+
+
 class EveryOther(nn.Module):
     """Even and odd channels, by a step of two, are a pair of coordinates."""
 
@@ -236,6 +256,7 @@ SHAPES = (
     case("stacked_branches", StackedBranches, images(8)),
     case("unfolded", Unfolded, images(8)),
     case("mixture", Mixture, normal((8,))),
+    case("messages", Messages, normal((8,))),
     _pinned("every_other", EveryOther, normal((8,)), note="channels stand or fall in pairs"),
     case("tile", lambda: Between(lambda x: x.repeat(1, 2, 1, 1), 32), images(8)),
     case("repeat_interleave", lambda: Between(lambda x: x.repeat_interleave(2, dim=1), 32), images(8)),

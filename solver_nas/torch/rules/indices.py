@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from solver_nas.labels import Block, Tensor
-from solver_nas.rules.primitives import take, whole
+from solver_nas.rules.primitives import concat, take, whole
 from solver_nas.torch.op import Slot
 from solver_nas.torch.operator import operator
 
@@ -131,6 +131,24 @@ def _triangle(op: Op) -> Tensor:
     return whole(op.scope, op.x, [-1, -2], "what remains depends on its place")
 
 
-@operator("index_put", "_unsafe_index_put", "index_copy", note="axes that are written to are pinned")
+@operator("index_add", "index_copy", note="the axis that is written to is pinned; the others are tied")
+def _added(op: Op) -> Tensor:
+    axis = op.integer("dim") % max(len(op.shape), 1)
+    op.hold("index", "positions are written to")
+    return _written(op, axis, op.tensor("source"))
+
+
+@operator("index_put", "_unsafe_index_put", note="the axis that is written to is pinned; the others are tied")
 def _put(op: Op) -> Tensor:
-    raise op.unsupported("positions that are written to")
+    axes = [axis for axis in range(op.count("indices")) if op.has("indices", axis)]
+    for axis in axes:
+        op.hold("indices", "positions are written to", axis)
+    if axes != [0] or len(op.sizes("indices", 0)) != 1 or len(op.sizes("values")) != len(op.shape):
+        raise op.unsupported("positions that are written to")
+    return _written(op, 0, op.tensor("values"))
+
+
+def _written(op: Op, axis: int, values: Tensor) -> Tensor:
+    """A tensor with other values, or more, at some positions of an axis."""
+    parts = [whole(op.scope, one, [axis], "positions of this axis are written to") for one in (op.x, values)]
+    return Tensor(op.shape, concat(op.scope, parts, axis).blocks)

@@ -21,7 +21,7 @@ REASONS = {
     **dict.fromkeys(
         (
             *("masked_select", "masked_scatter", "nonzero", "one_hot", "scatter", "scatter_add", "scatter_reduce"),
-            *("index_add", "index_fill", "unique_consecutive", "_unique2", "multinomial", "searchsorted", "bucketize"),
+            *("index_fill", "unique_consecutive", "_unique2", "multinomial", "searchsorted", "bucketize"),
             *("take", "put", "max_unpool2d", "max_unpool3d", "torchvision::nms", "isin", "bincount", "histc"),
         ),
         _POSITIONS,
