@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,6 +47,21 @@ def test_chains_are_made_to_fit(links: int, share: float) -> None:
     descended = descend(landscape, time.perf_counter() + _SECONDS).point
     assert descended.violation <= _ROUNDING
     assert descended.gain >= 0.98 * found.gain
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_room_for_one_limit_is_made_where_another_gives_it(seed: int) -> None:
+    chained = chain(8, seed, 0.5)
+    full = descend(chained, time.perf_counter() + _SECONDS).point
+    place = int(
+        np.argmax([len(choice.gain) - state for choice, state in zip(chained.field.choices, full.states, strict=True)])
+    )
+    # One neuron more than there are here, which weighs little beside the products that it takes part in.
+    least = Row(np.where(np.arange(8) == place, -1e-3, 0.0), (), {}, -1e-3 * (int(full.states[place]) + 2), "at least")
+    field = chained.field
+    landscape = Landscape(replace(field, rows=(*field.rows, least)))
+    found = fit(landscape, landscape.point(full.states, np.ones(2)), time.perf_counter() + _SECONDS)
+    assert found.violation <= _ROUNDING
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _REACH = 3  # steps of a choice that are tried
 _TRIES = 60  # pairs of moves that are looked at exactly, per step
 _MOST_STEPS = 400
+_ASTRAY = 10  # steps on which nothing gets better
 _PAIRED = 1500  # moves of which all pairs are looked at; more would take seconds
 _FEASIBLE = 1e-11  # relative to a limit, which is scaled to one
 
@@ -65,13 +66,16 @@ def fit(landscape: Landscape, point: Point, deadline: float) -> Point:
         point: anything.
         deadline: on the clock of `time.perf_counter`.
     """
+    best, moved, astray = point, set[int](), 0
     for _ in range(_MOST_STEPS):
         if not (point.excess > _FEASIBLE).any() or time.perf_counter() > deadline:
             break
         where, to, gains, costs = _moves(landscape, point)
-        over = np.maximum(point.excess, 0.0)
-        freed = over.sum() - np.maximum(point.excess + costs, 0.0).sum(axis=1)
-        useful = np.flatnonzero(freed > _ROUNDING)
+        relief = np.maximum(point.excess, 0.0) - np.maximum(point.excess + costs, 0.0)
+        freed, free = relief.sum(axis=1), ~np.isin(where, [*moved])
+        if not (free & (freed > _ROUNDING)).any():
+            freed = relief[:, point.excess > _FEASIBLE].sum(axis=1)
+        useful = np.flatnonzero(free & (freed > _ROUNDING))
         lost = -gains[useful] / freed[useful]
         moves: dict[int, int] = {}
         left = point.excess.copy()
@@ -82,11 +86,19 @@ def fit(landscape: Landscape, point: Point, deadline: float) -> Point:
             if int(where[at]) not in moves:
                 moves[int(where[at])] = int(to[at])
                 left += costs[at]
-        found = landscape.point(_moved(point.states, [*moves.items()]), point.prices)
-        if found.violation >= point.violation:
+        if not moves:
             break
-        point = found
-    return point
+        point = landscape.point(_moved(point.states, [*moves.items()]), point.prices)
+        if point.violation < best.violation:
+            best, astray = point, 0
+            moved.clear()
+        else:
+            # What helps one row may be at the cost of another, for which others make room; these stay where they are.
+            moved |= moves.keys()
+            astray += 1
+            if astray > _ASTRAY:
+                break
+    return best
 
 
 def _better(landscape: Landscape, point: Point) -> IntArray | None:
