@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from solver_nas.graph import Vertex
     from solver_nas.labels import Labels, ParameterLabels, Tensor
 
     Shapes = Mapping[str, Sequence[int | None]]
@@ -34,15 +35,19 @@ def parameters(graph: Graph, labels: Labels, *, buffers: bool = False) -> Iterat
     """
     owners: dict[str, list[str]] = {}
     for vertex in graph.vertices:
-        rule = rule_of(vertex.kind)
-        own = vertex.attributes.get("buffers", ())
+        held = buffers_of(vertex)
         for role, parameter in vertex.parameters.items():
-            # An operation may say it for all vertices, a front end for single ones.
-            held = (rule is not None and role in rule.buffers) or (isinstance(own, frozenset) and role in own)
-            if buffers or not held:
+            if buffers or role not in held:
                 owners.setdefault(parameter.key, []).append(vertex.name)
     for key, names in owners.items():
         yield key, tuple(names), _entries(names[0], labels.parameters[key])
+
+
+def buffers_of(vertex: Vertex) -> frozenset[str]:
+    """The roles of a vertex's arrays that are not learned."""
+    rule, own = rule_of(vertex.kind), vertex.attributes.get("buffers", frozenset())
+    # An operation may say it for all vertices, a front end for single ones.
+    return frozenset(rule.buffers if rule is not None else ()) | (own if isinstance(own, frozenset) else frozenset())
 
 
 def _entries(vertex: str, parameter: ParameterLabels) -> Volume:

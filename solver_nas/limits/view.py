@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from solver_nas.costs import buffers_of
 from solver_nas.errors import GraphError, RequestError
 from solver_nas.frontend import Handle, Model, owner
 from solver_nas.graph import Port
@@ -139,8 +140,8 @@ class View(NamedTuple):
         for vertex in self.graph.vertices:
             tensor = self.labels.tensors[Port(vertex.name)]
             mine = [tensor.neurons["label"]]
-            given = cast("Container[str]", vertex.attributes.get("buffers", ()))
-            learned = [parameter.key for role, parameter in vertex.parameters.items() if role not in given]
+            held = buffers_of(vertex)
+            learned = [parameter.key for role, parameter in vertex.parameters.items() if role not in held]
             uses = [use for key in learned for use in self.labels.parameters[key].uses]
             made = [use.levels[-1]["label"].reshape(-1) for use in uses if use.role == "fresh"]
             if any(np.isin(array, np.concatenate(made)).any() for array in mine if made):

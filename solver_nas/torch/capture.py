@@ -20,6 +20,7 @@ from solver_nas.torch.nodes import own_frame
 from solver_nas.torch.sealing import seal
 from solver_nas.torch.shadow import mark, shadow_of, whole_numbers
 from solver_nas.torch.trees import Attribute, sources
+from solver_nas.torch.verify import called
 from solver_nas.torch.watching import Record, Watch
 
 if TYPE_CHECKING:
@@ -182,16 +183,13 @@ def _run(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
         RequestError: it does not take these inputs.
     """
     shadow = shadow_of(module, runs=True, written=list(module.parameters())).eval()
-    given = pytree.tree_map(
-        lambda one: one.clone() if isinstance(one, torch.Tensor) else one, (tuple(args), {**kwargs})
-    )
-    with _left_alone(module), no_autocast(), torch.no_grad(), torch.random.fork_rng(devices=[]):
-        try:
-            shadow(*given[0], **given[1])
-        except Exception as error:
-            raise RequestError(
-                f"the module does not take these inputs: {_place(error)}{type(error).__name__}: {_first(error)}"
-            ) from error
+    try:
+        with _left_alone(module):
+            called(shadow, args, kwargs)
+    except Exception as error:
+        raise RequestError(
+            f"the module does not take these inputs: {_place(error)}{type(error).__name__}: {_first(error)}"
+        ) from error
 
 
 def _explained(error: Exception, module: torch.nn.Module) -> CaptureError:

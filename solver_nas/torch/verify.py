@@ -78,23 +78,29 @@ def _has_statistics(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     return (args[1] if len(args) > 1 else kwargs.get("running_mean")) is not None
 
 
+def called(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What a module returns; its inputs, the caller's random numbers and switched on types are left alone."""
+    copies = pytree.tree_map(_copied, (tuple(args), dict(kwargs)))
+    with no_autocast(), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_SEED)
+        return module(*copies[0], **copies[1])
+
+
 def answered(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
     """What a module returns, as a flat list.
 
     Raises:
         VerificationError: it cannot be run.
     """
-    copies = pytree.tree_map(_copied, (tuple(args), dict(kwargs)))
-    with no_autocast(), torch.no_grad(), torch.random.fork_rng(devices=[]), Settled():
-        torch.manual_seed(_SEED)
-        try:
-            found = module(*copies[0], **copies[1])
-        except Exception as error:
-            told = str(error).strip().splitlines()
-            raise VerificationError(
-                f"the changed module cannot be run{_place(error)}: {type(error).__name__}: {told[0] if told else ''}; "
-                f"nothing was changed; limits like minimum(...) or fixed(...) keep sizes that this code needs"
-            ) from error
+    try:
+        with Settled():
+            found = called(module, args, kwargs)
+    except Exception as error:
+        told = str(error).strip().splitlines()
+        raise VerificationError(
+            f"the changed module cannot be run{_place(error)}: {type(error).__name__}: {told[0] if told else ''}; "
+            f"nothing was changed; limits like minimum(...) or fixed(...) keep sizes that this code needs"
+        ) from error
     leaves: list[Any] = pytree.tree_leaves(found)
     return leaves
 

@@ -80,3 +80,19 @@ def trained(net: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, s
         optimizer.zero_grad()
         net(x).square().mean().backward()
         optimizer.step()
+
+
+class Mixed(nn.Module):
+    """Computes in bfloat16, but for its last layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.norm, self.conv2 = nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.Conv2d(16, 24, 3)
+        self.fc = nn.Linear(24, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = self.conv2(torch.relu(self.norm(self.conv1(x)))).mean((2, 3))
+            with torch.autocast("cpu", enabled=False):
+                answer: torch.Tensor = self.fc(found.float())
+        return answer

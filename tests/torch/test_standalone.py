@@ -10,7 +10,7 @@ from torch import nn
 
 from solver_nas import delta_nout
 from solver_nas.torch import trace
-from tests.torch.test_types import Mixed
+from tests.torch.nets import Mixed
 
 
 class Pair(nn.Module):

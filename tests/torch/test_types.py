@@ -10,7 +10,7 @@ from torch import nn
 
 from solver_nas import delta_nout, plan_change
 from solver_nas.torch import trace
-from tests.torch.nets import mlp
+from tests.torch.nets import Mixed, mlp
 
 
 @pytest.mark.parametrize(
@@ -36,22 +36,6 @@ def test_what_rounding_of_the_type_adds_up_to_in_a_deep_network_is_allowed(dtype
     delta_nout({model[name]: -6 for name in convolutions})
     assert {part.out_channels for part in convolutions.values()} == {10}
     assert net(torch.randn(1, 3, 16, 16).to(dtype)).dtype == dtype
-
-
-class Mixed(nn.Module):
-    """Computes in bfloat16, but for its last layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.norm, self.conv2 = nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.Conv2d(16, 24, 3)
-        self.fc = nn.Linear(24, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            found = self.conv2(torch.relu(self.norm(self.conv1(x)))).mean((2, 3))
-            with torch.autocast("cpu", enabled=False):
-                answer: torch.Tensor = self.fc(found.float())
-        return answer
 
 
 def test_regions_that_choose_their_types_themselves_are_looked_into() -> None:
