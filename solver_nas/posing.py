@@ -136,7 +136,7 @@ class _Poser:
                 Wish(count.of(local[self.class_of[self.labels.tensors[t.port].neurons["label"]]]), t) for t in targets
             ),
             _different([self._rectangle(joint, fine, local, count) for joint in joints]),
-            tuple(self._shared(product, fine, local, count) for product in products),
+            tuple(shared for product in products if not (shared := self._shared(product, fine, local, count)).empty),
             tuple(self._balances(local, count)),
             self.most_new,
             int((inside >= 0).sum()),

@@ -70,6 +70,16 @@ class SharedColumns(NamedTuple):
     new_cells: tuple[Count, ...]
     reason: Reason
 
+    @property
+    def empty(self) -> bool:
+        """Whether this holds whatever is chosen: every cell is its row where the column is always there, and so on."""
+        columns = self.new_columns.key
+        return all(count.key == columns for count in self.new_cells) and all(
+            cell == (column if row < 0 else row) and (row < 0 or column in (-1, row))
+            for row, cells in zip(self.rows, self.cells, strict=True)
+            for column, cell in zip(self.columns, cells, strict=True)
+        )
+
 
 class Monomial(NamedTuple):
     """`factor * prod(over) / prod(under)`; the quotient is a whole number."""
