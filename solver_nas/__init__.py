@@ -2,6 +2,7 @@
 
 from solver_nas import limits, strategies
 from solver_nas.api import delta_nin, delta_nout, delta_size, explain, plan_change
+from solver_nas.calibrate import Calibration, calibrate
 from solver_nas.change import Change, Plan
 from solver_nas.edit_plan import EditPlan
 from solver_nas.fit import diminishing, grow, shrink
@@ -26,6 +27,7 @@ from solver_nas.trade import TradeOff, trade_off
 from solver_nas.worth import default_utility
 
 __all__ = [
+    "Calibration",
     "Change",
     "EditPlan",
     "Network",
@@ -34,6 +36,7 @@ __all__ = [
     "TradeOff",
     "absorb",
     "affected_by",
+    "calibrate",
     "change_activation",
     "change_kernel_size",
     "concat",

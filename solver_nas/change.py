@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import ChainMap
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from solver_nas.apply import build, follow
+from solver_nas.compensate import HELD_BACK, compensation
 from solver_nas.errors import PlanError, RequestError
 from solver_nas.limits import Expression, Peak, View
 from solver_nas.limits.expression import shown
@@ -21,15 +23,29 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from solver_nas.bounds import Restriction
+    from solver_nas.compensate import Compensation
     from solver_nas.explain import Explanation
     from solver_nas.frontend import Model
     from solver_nas.labels import Labels
     from solver_nas.limits import Limit
+    from solver_nas.passage import Batch
     from solver_nas.plan import Blueprint
     from solver_nas.solve import Certificate
     from solver_nas.weights import Array, Initialisers
 
 _SHOWN = 4  # sizes in a representation
+
+
+class Calibrated(Protocol):
+    """What `calibrate` returns, as far as a plan has to know."""
+
+    @property
+    def model(self) -> Model:
+        """Whose it is."""
+
+    @property
+    def batches(self) -> Sequence[Batch]:
+        """The samples."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +61,7 @@ class Plan:
         notes: what the caller should know: relaxed wishes, ties that were added.
         limits: what the changed network has to keep.
         restrictions: these limits, looked up in the model as it was.
+        compensation: weights that were refitted, if `compensate` was asked for it.
     """
 
     model: Model
@@ -55,6 +72,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     limits: tuple[Limit, ...] = ()
     restrictions: tuple[Restriction, ...] = ()
+    compensation: Compensation | None = None
 
     @property
     def sizes(self) -> Mapping[str, tuple[int, int]]:
@@ -137,8 +155,47 @@ class Plan:
         Raises:
             PlanError: the model has changed since the plan was made.
         """
+        selected = self._selected()
+        return selected if self.compensation is None else ChainMap(dict(self.compensation.arrays), selected)
+
+    def _selected(self) -> MutableMapping[str, Array]:
         self._check_start()
         return build(self.blueprint, self.model.arrays, self.model.fill_of, self.seed, self.init)
+
+    def compensate(
+        self, calibration: Calibrated, *, held_back: float = HELD_BACK, progress: bool | None = None
+    ) -> Plan:
+        """The same plan with weights that take over what the neurons that go have done.
+
+        Every dense layer and convolution behind a change is refitted by ridge regression, from the first to the last:
+        reading what the layers before it, already refitted, compute now, it is to compute what it has computed before.
+        The ridge pulls towards the present weights. Some batches are held back to judge by: how strong the ridge is,
+        and whether a layer is refitted at all, is decided on these; and if what the model returns does not come closer
+        on them, nothing is. Weights that several vertices share are left as they are. Biases take over what is
+        constant.
+
+        Args:
+            calibration: of the same model, from `calibrate`.
+            held_back: which share of the batches is held back, up to a half. With 0, what is fitted is also what is
+                judged by: for data that are all there is.
+            progress: whether to show a bar; by default on a terminal if it takes long.
+
+        Returns:
+            A new plan; `plan.compensation.refits` says what became of each layer.
+
+        Raises:
+            PlanError: the model has changed since the plan was made.
+            RequestError: the calibration is that of another model.
+
+        Source: layer by layer with inputs of the pruned network, He et al. 2017 (arXiv 1707.06168) and Luo et al. 2017
+        (arXiv 1707.06342).
+        """
+        if calibration.model is not self.model:
+            raise RequestError("this is the calibration of another model; calibrate the one that the plan is for")
+        plain = self._selected()
+        batches = calibration.batches
+        found = compensation(self.model, self.blueprint, plain, batches, held_back=held_back, progress=progress)
+        return replace(self, compensation=found)
 
     def follow(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """Select from arrays that accompany parameters, such as an optimiser's moments.
@@ -171,9 +228,9 @@ class Plan:
         with self.model.accompanied(optimizer):
             if not self.empty:
                 self.check()
-                arrays = self.build()
-                self.model.approve(self.blueprint, arrays)
-                self.model.commit(self.blueprint.after, arrays, self.indices)
+                selected, refitted = self._selected(), {} if self.compensation is None else self.compensation.arrays
+                self.model.approve(self.blueprint, selected, refitted)
+                self.model.commit(self.blueprint.after, ChainMap(dict(refitted), selected), self.indices)
         return Change(self.model, self)
 
     def __repr__(self) -> str:
@@ -185,7 +242,8 @@ class Plan:
     def __str__(self) -> str:
         """The sizes that change, and the certificate."""
         lines = size_table(self.sizes, self.indices) or ["nothing changes"]
-        return "\n".join([*lines, *self._costs(), str(self.certificate), *self.notes])
+        refitted = [] if self.compensation is None else [str(self.compensation)]
+        return "\n".join([*lines, *self._costs(), str(self.certificate), *refitted, *self.notes])
 
     def _costs(self) -> list[str]:
         """A line for every cost that has a limit."""

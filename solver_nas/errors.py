@@ -93,6 +93,10 @@ class TrainingError(SolverNasError, ArithmeticError):
     """The loss is not finite: lower the learning rate, or look at the data."""
 
 
+class CalibrationError(SolverNasError, ValueError):
+    """Samples that do not pass through the model, or of which nothing can be learned: NaN, none at all."""
+
+
 class ExtraError(SolverNasError, ImportError):
     """A package that only some of the library needs is missing; the message says how to install it."""
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from solver_nas.asking import Ask, Worth
+from solver_nas.calibrate import Calibration, calibrate
 from solver_nas.change import Plan
+from solver_nas.editable import Editable
 from solver_nas.errors import RequestError
 from solver_nas.frontend import Handle, Model, untraced
 from solver_nas.limits import listed
@@ -16,6 +18,7 @@ from solver_nas.limits.sizes import kept_whole
 from solver_nas.normalise import check_normalisation, normalised
 from solver_nas.planning import make_plan, strategy_of
 from solver_nas.requests import is_whole
+from solver_nas.sensitivity import measured
 from solver_nas.solve import GAP, TIME_LIMIT
 from solver_nas.verbs import Outcome, verb
 
@@ -38,34 +41,44 @@ def shrink(
     model: Model,
     limits: Limits,
     *,
+    data: object = None,
     utility: Utility | None = None,
     normalise: Normalisation = "none",
+    compensate: bool = True,
     keep_outputs: bool = True,
     on_failure: OnFailure = "raise",
     strategy: Strategy | None = None,
     time_limit: float = TIME_LIMIT,
     gap: float = GAP,
     seed: int = 0,
+    progress: bool | None = None,
 ) -> Outcome[Plan]:
     """Make a network fit into limits by removing the neurons that are worth least, wherever they are.
 
     How many neurons each layer loses is part of the answer, and so is a bound: `plan.certificate` says how much more
     utility could be kept at most.
 
+    With samples (`data`), the network keeps what it computes as far as that can be done without training: what neurons
+    are worth is measured (`measured(calibration)`), and the weights that remain are refitted (`plan.compensate`). Use
+    samples that the network is not judged by afterwards. `plan.compensation.error` says how far its outputs are off.
+
     Args:
         model: the network.
         limits: such as `[params(net) <= 0.5 * now, multiple_of(8)]`; see `solver_nas.limits`.
+        data: samples, as for `calibrate`, or what it has returned.
         utility: what neurons are worth; as for `delta_nout`. Neurons of different layers are weighed against each
             other, so that its scale matters: see `normalise`.
         normalise: puts the utilities of every vertex on one scale first: `"none"`, `"mean"`, `"sum"`, `"l2"`,
             `"gaussian"`, `"rank"`; see `solver_nas.normalise`.
+        compensate: whether weights are refitted if there are samples.
         keep_outputs: whether what the network returns keeps all of its neurons.
         on_failure: if the limits cannot be kept, `"raise"` an error that says why, or `"keep"` the network.
         strategy: as for `delta_nout`.
-        time_limit: in seconds.
+        time_limit: for the solver, in seconds.
         gap: search ends when the selection is proven to be so close to the best one, as a fraction of the utility; 0
             to go on until it is proven best, or the time is up.
         seed: as for `delta_nout`.
+        progress: whether to show bars while samples pass; by default on a terminal if it takes long.
 
     Returns:
         A `Change`; `shrink.plan(...)` gives the plan and changes nothing.
@@ -73,6 +86,7 @@ def shrink(
     Raises:
         ImpossibleError: the limits cannot be kept together; the message says which, and what could be reached.
         TimeLimitError: no selection was found in time.
+        CalibrationError: samples that the network does not take.
 
     >>> from solver_nas import Network, limits, nn
     >>> net = Network()
@@ -86,8 +100,30 @@ def shrink(
     held = [held_outputs(_checked(model))] if keep_outputs else []
     ask = Ask(model, free=tuple(model), limits=[_some(limits), held], insert=False, gap=gap)
     steps = strategy_of(on_failure, strategy, ("raise", "keep"))
-    made = make_plan(ask, scaled(model, utility, normalise), steps, time_limit=time_limit, seed=seed, init="preserve")
-    return Outcome(model, made, steps.callbacks)
+    calibration = _calibration(model, data, progress=progress)
+    if calibration is not None and utility is None:
+        utility = measured(calibration, progress=progress)
+    worth = scaled(model, utility, normalise)
+    plan, explanation = make_plan(ask, worth, steps, time_limit=time_limit, seed=seed, init="preserve")
+    if plan is not None and calibration is not None and compensate and not plan.empty:
+        plan = plan.compensate(calibration, progress=progress)
+    return Outcome(model, (plan, explanation), steps.callbacks)
+
+
+def _calibration(model: Model, data: object, *, progress: bool | None) -> Calibration | None:
+    """What is known from samples, if there are any.
+
+    Raises:
+        RequestError: a calibration of another model.
+    """
+    if data is None:
+        return None
+    if not isinstance(data, Calibration):
+        assert isinstance(model, Editable), "all models are"
+        return calibrate(model, data, progress=progress)
+    if data.model is not model:
+        raise RequestError("this is the calibration of another model; calibrate the one that is to be changed")
+    return data
 
 
 @verb(Plan)

@@ -14,11 +14,13 @@ from solver_nas.errors import GraphError, RequestError
 from solver_nas.graph import Port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from solver_nas.graph import Graph, Vertex
     from solver_nas.labels import Labels, Memory, Shape, Tensor
+    from solver_nas.linear import Linear, Shift
+    from solver_nas.passage import Batch, Course
     from solver_nas.plan import Blueprint
 
 Array = NDArray[Any]
@@ -71,12 +73,18 @@ class Model(ABC):
             memory: what rules have decided by looking at sizes; by default, that of the present labels.
         """
 
-    def approve(self, blueprint: Blueprint, arrays: Mapping[str, Array]) -> None:  # noqa: ARG002 - most trust their rules
+    def approve(
+        self,
+        blueprint: Blueprint,  # noqa: ARG002 - most trust their rules
+        arrays: Mapping[str, Array],  # noqa: ARG002 - likewise
+        refitted: Mapping[str, Array],  # noqa: ARG002 - likewise
+    ) -> None:
         """Look at a change of sizes as a whole before it is committed; whoever does not approve raises an error.
 
         Args:
             blueprint: the change.
-            arrays: every parameter as it will be.
+            arrays: every parameter as it is selected.
+            refitted: those that will be something else, so that they compute what they should with what is left.
 
         Raises:
             VerificationError: the changed model does not compute what it should.
@@ -124,6 +132,35 @@ class Model(ABC):
     @abstractmethod
     def take_over(self, fork: Model) -> None:
         """Enter the state of a fork, all or nothing."""
+
+    @abstractmethod
+    def batches(self, given: Iterable[Any], size: int | None) -> Iterator[Batch]:
+        """What the caller has given, as batches that the model takes.
+
+        Args:
+            given: batches of any size, in the forms that the front end knows.
+            size: how many samples a batch shall have, where the model takes any number; by default a few.
+
+        Raises:
+            CalibrationError: something that the model does not take.
+        """
+
+    @abstractmethod
+    def linear(self, vertex: Vertex) -> Linear | None:
+        """A vertex as a product with a weight, if it is one."""
+
+    @abstractmethod
+    def shift(self, vertex: Vertex) -> Shift | None:
+        """A vertex as a sum with one parameter for each neuron, if it is one."""
+
+    @abstractmethod
+    def course(self, blueprint: Blueprint | None = None, arrays: Mapping[str, Array] | None = None) -> Course:
+        """The way of batches through the model.
+
+        Args:
+            blueprint: for the model as it will be after this change; by default, as it is.
+            arrays: all parameters of the changed model.
+        """
 
     @abstractmethod
     def default_utility(self, handle: Handle) -> NDArray[np.float64] | float:

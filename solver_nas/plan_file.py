@@ -62,7 +62,8 @@ def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
         path: the file's, by custom with the suffix `.json`.
 
     Raises:
-        RequestError: this is another kind of plan, or it has weights that a function of the caller's makes.
+        RequestError: this is another kind of plan, or it has weights that a function of the caller's makes or that
+            were refitted.
         OSError: the file cannot be written.
 
     >>> import tempfile
@@ -81,6 +82,10 @@ def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
         raise RequestError(f"only plans of sizes can be kept in a file, got {type(plan).__name__}")
     if plan.init.default is not None or plan.init.own:
         raise RequestError("a plan whose new weights are made by a function cannot be kept in a file")
+    if plan.compensation is not None:
+        raise RequestError(
+            "a plan is kept without its refitted weights: save it before, and compensate what was loaded"
+        )
     replace_file(path, _laid_out(_described(plan)).encode())
 
 

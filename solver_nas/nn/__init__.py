@@ -1,5 +1,6 @@
 """Networks and layers in NumPy."""
 
+from solver_nas.calibrate import calibrate
 from solver_nas.magnitude import magnitude
 from solver_nas.nn.activations import ACTIVATIONS, activation, relu
 from solver_nas.nn.arithmetic import add, concat, multiply
@@ -25,7 +26,7 @@ from solver_nas.nn.shapes import channel_shuffle, flatten, pixel_shuffle, reshap
 from solver_nas.nn.slices import flip, split, take
 from solver_nas.nn.softmax import softmax
 from solver_nas.nn.store import load, save
-from solver_nas.nn.train import calibrate, fit
+from solver_nas.nn.train import fit
 from solver_nas.nn.vertex import NetworkVertex
 from solver_nas.observe import ActivationStatistics, Observations, every, observed
 from solver_nas.state import Observer

@@ -10,22 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solver_nas.editable import Editable
-from solver_nas.errors import GraphError, LayerError
+from solver_nas.errors import CalibrationError, GraphError, LayerError
 from solver_nas.frontend import Handle, Model
 from solver_nas.graph import Graph, Parameter, Port, Vertex
 from solver_nas.nn import inputs as _inputs  # noqa: F401 - registers what an input is
 from solver_nas.nn.forward import evaluate
+from solver_nas.nn.linear import linear, shift
+from solver_nas.nn.passage import NetworkCourse
 from solver_nas.nn.vertex import NetworkVertex
+from solver_nas.passage import Batch, named, rebatched, rows_of
 from solver_nas.rules import Tape, label_vertex
 from solver_nas.state import State, frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from os import PathLike
 
     from solver_nas.frontend import Array
     from solver_nas.graph import Digraph
     from solver_nas.labels import Tensor
+    from solver_nas.linear import Linear, Shift
+    from solver_nas.plan import Blueprint
+
+_BATCH = 64  # samples that pass at once, where nobody says how many
 
 
 class Network(Editable):
@@ -325,6 +332,42 @@ class Network(Editable):
         from solver_nas.nn.probe import rounding
 
         return rounding(self)
+
+    def batches(self, given: Iterable[Any], size: int | None) -> Iterator[Batch]:
+        """What the caller has given, as batches of this size, by default 64."""
+        return rebatched(map(self._batch, given), _BATCH if size is None else size, np.concatenate, exactly=False)
+
+    def _batch(self, given: object) -> Batch:
+        names = [vertex.name for vertex in self.graph.vertices if vertex.kind == "input"]
+        inputs, target = named(given, names)
+        try:
+            fed = self.feed((), {name: np.asarray(array) for name, array in inputs.items()})
+        except LayerError as error:
+            raise CalibrationError(str(error)) from error
+        fed = {name: self._typed(name, array) for name, array in fed.items()}
+        rows = rows_of(fed) if all(x.ndim == len(self.tensor(name).shape) for name, x in fed.items()) else 0
+        if not rows:
+            shapes = {name: array.shape for name, array in fed.items()}
+            raise CalibrationError(f"a batch has equally many samples for all inputs, along a first axis; got {shapes}")
+        return Batch(fed, rows, None if target is None else np.asarray(target))
+
+    def _typed(self, name: str, array: Array) -> Array:
+        """An input in the network's precision; one without an axis of neurons holds token numbers."""
+        whole = self.graph.vertex(name).attributes["axis"] is None and array.dtype.kind in "iu"
+        return array if whole else array.astype(self.dtype, copy=False)
+
+    def linear(self, vertex: Vertex) -> Linear | None:
+        """A vertex as a product with a weight, if it is one."""
+        return linear(vertex)
+
+    def shift(self, vertex: Vertex) -> Shift | None:
+        """A vertex as a sum with one parameter for each neuron, if it is one."""
+        return shift(vertex)
+
+    def course(self, blueprint: Blueprint | None = None, arrays: Mapping[str, Array] | None = None) -> NetworkCourse:
+        """The way of batches through the network."""
+        graph = self.graph if blueprint is None else blueprint.after
+        return NetworkCourse(graph, self.arrays if arrays is None else arrays)
 
     def default_utility(self, handle: Handle) -> NDArray[np.float64] | float:
         """What neurons are worth by default: see `solver_nas.nn.default_utility`."""

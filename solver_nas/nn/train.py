@@ -10,14 +10,14 @@ import numpy as np
 from autograd.core import make_vjp
 from autograd.tracer import getval
 
+from solver_nas.calibrate import calibrate
 from solver_nas.errors import LayerError, TrainingError
 from solver_nas.frontend import Array
 from solver_nas.nn.forward import evaluate
 from solver_nas.nn.losses import loss_of
 from solver_nas.nn.optimise import Adam
-from solver_nas.observe import ActivationStatistics, Observations, by_neuron, observed
+from solver_nas.observe import Observations, by_neuron, observed
 from solver_nas.progress import progress as show_progress
-from solver_nas.worth import worth_watching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,42 +106,8 @@ def fit(
             history.append(value)
             advance()
     if record:
-        calibrate(net, fed, batch_size=batch_size, progress=progress)
+        calibrate(net, fed, batch_size=batch_size or _CHUNK, progress=progress)
     return history
-
-
-def calibrate(net: Network, x: Inputs, *, batch_size: int | None = None, progress: bool | None = None) -> None:
-    """Gather `ActivationStatistics` of every vertex whose neurons have a worth, replacing earlier ones.
-
-    These are the vertices that make neurons with parameters of their own, those whose output other
-    parameters read, and the outputs; the first kind, where it is not of the others too, without pairs.
-
-    Args:
-        net: evaluated as it is, not in training mode.
-        x: as for `fit`.
-        batch_size: samples per forward pass, 256 by default; it bounds the memory that is needed.
-        progress: whether to show a bar; by default on a terminal if it takes long.
-
-    Raises:
-        LayerError: inputs that do not fit.
-    """
-    fed, _, samples = _data(net, x, None)
-    size = _CHUNK if batch_size is None else batch_size
-    wanted = worth_watching(net)
-    gathered = {name: ActivationStatistics.empty(net[name].nout, pairs=pairs) for name, pairs in wanted.items()}
-    rng = np.random.default_rng(0)  # nothing is drawn from it outside training
-    starts = range(0, samples, size)
-    with show_progress("gathering statistics", len(starts), show=progress) as advance:
-        for start in starts:
-            batch = {name: array[start : start + size] for name, array in fed.items()}
-            values = evaluate(net.graph, net.arrays, batch, rng)
-            for name, statistics in gathered.items():
-                gathered[name] = statistics.seen(by_neuron(values[name], net.tensor(name)))
-            advance()
-    net.observers.update(
-        _forgotten(net)
-        | {name: replace(observed(net[name]), statistics=statistics) for name, statistics in gathered.items()}
-    )
 
 
 def _step(

@@ -10,7 +10,7 @@ try:
 except ImportError as error:
     raise ExtraError("ONNX models need the package onnx: pip install 'solver_nas[onnx]'") from error
 
-from solver_nas.onnx.calibrate import calibrate
+from solver_nas.calibrate import calibrate
 from solver_nas.onnx.model import OnnxModel, load
 from solver_nas.onnx.op import Op
 from solver_nas.onnx.operator import operator, operators

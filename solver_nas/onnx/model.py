@@ -12,35 +12,48 @@ import numpy as np
 
 from solver_nas.costs import parameters
 from solver_nas.editable import Editable
-from solver_nas.errors import GraphError, RuleError, SolverNasError, StoreError, VerificationError
+from solver_nas.errors import (
+    CalibrationError,
+    GraphError,
+    RequestError,
+    RuleError,
+    SolverNasError,
+    StoreError,
+    VerificationError,
+)
 from solver_nas.frontend import Handle as HandleClass
-from solver_nas.graph import Graph, Port
+from solver_nas.graph import Graph, Port, Vertex
 from solver_nas.onnx import runtime, store, verify
 from solver_nas.onnx.adding import addition
 from solver_nas.onnx.fills import fills_of
+from solver_nas.onnx.linear import linear, shift
 from solver_nas.onnx.operator import PREFIX
+from solver_nas.onnx.passage import OnnxCourse
 from solver_nas.onnx.rewiring import same_wiring
 from solver_nas.onnx.rewrite import written
 from solver_nas.onnx.source import open_model
 from solver_nas.onnx.structure import understand
 from solver_nas.onnx.trials import given_shapes
+from solver_nas.passage import Batch, named, rebatched, rows_of
 from solver_nas.rules import label
 from solver_nas.state import State, frozen
 from solver_nas.worth import default_utility
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
     from onnx import ModelProto
 
     from solver_nas.frontend import Array, Handle, Model
     from solver_nas.labels import Labels
+    from solver_nas.linear import Linear, Shift
     from solver_nas.onnx.source import Origin
     from solver_nas.onnx.structure import Structure
     from solver_nas.plan import Blueprint
 
+_BATCH = 8  # samples that pass at once, where nobody says how many: all that is read later is in memory
 _ROUNDING = 1e-4  # relative difference up to which outputs are equal but for rounding
 
 
@@ -275,7 +288,7 @@ class OnnxModel(Editable):
 
     # -- what planning asks for ------------------------------------------------------------------
 
-    def approve(self, blueprint: Blueprint, arrays: Mapping[str, Array]) -> None:
+    def approve(self, blueprint: Blueprint, arrays: Mapping[str, Array], refitted: Mapping[str, Array]) -> None:
         """Check the changed model, run it, and compare it with the original without the neurons that go.
 
         Raises:
@@ -289,7 +302,11 @@ class OnnxModel(Editable):
                 f"the changed model differs from the original without the neurons that go by {found.difference:.2g} of "
                 f"the largest output, {found.allowed:.2g} are allowed for rounding; nothing was changed"
             )
-        self._approved = Written(blueprint.after, dict(arrays), changed)
+        final = {**arrays, **refitted}
+        if refitted:
+            changed = self._write(blueprint.after, final)
+            verify.valid(changed)
+        self._approved = Written(blueprint.after, final, changed)
 
     def comparison(
         self,
@@ -439,6 +456,39 @@ class OnnxModel(Editable):
     def precision(self) -> float:
         """Relative differences up to this are rounding."""
         return _ROUNDING
+
+    def batches(self, given: Iterable[object], size: int | None) -> Iterator[Batch]:
+        """What the caller has given, as batches of the size that the model takes, or of this one (by default 8)."""
+        declared = {shape[0] for shape in self._structure.declared.values() if shape}
+        fixed = next(iter(declared)) if len(declared) == 1 else None
+        wanted = _BATCH if size is None else size
+        return rebatched(
+            map(self._batch, given), wanted if fixed is None else fixed, np.concatenate, exactly=fixed is not None
+        )
+
+    def _batch(self, given: object) -> Batch:
+        inputs, target = named(given, tuple(self._structure.inputs))
+        try:
+            found = runtime.checked(self._structure, inputs, rows=True)
+        except RequestError as error:
+            raise CalibrationError(str(error)) from error
+        return Batch(found, rows_of(found), None if target is None else np.asarray(target))
+
+    def linear(self, vertex: Vertex) -> Linear | None:
+        """A vertex as a product with a weight, if it is one."""
+        return linear(vertex)
+
+    def shift(self, vertex: Vertex) -> Shift | None:
+        """A vertex as a sum with one parameter for each neuron, if it is one."""
+        return shift(vertex)
+
+    def course(self, blueprint: Blueprint | None = None, arrays: Mapping[str, Array] | None = None) -> OnnxCourse:
+        """The way of batches through the model."""
+        names = tuple(self._structure.inputs)
+        if blueprint is None:
+            return OnnxCourse(self._written(), self.graph, names)
+        changed = self._write(blueprint.after, self.arrays if arrays is None else arrays)
+        return OnnxCourse(changed, blueprint.after, names)
 
     def default_utility(self, handle: Handle) -> NDArray[np.float64] | float:
         """What neurons contribute where that was recorded (`calibrate`), otherwise the norm of their weights."""

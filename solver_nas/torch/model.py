@@ -15,28 +15,35 @@ from solver_nas.costs import parameters
 from solver_nas.editable import Editable
 from solver_nas.errors import GraphError, RequestError, VerificationError
 from solver_nas.magnitude import magnitude
+from solver_nas.observe import Observations
+from solver_nas.passage import Batch, rebatched
 from solver_nas.state import State
 from solver_nas.torch import verify
 from solver_nas.torch.binding import Binding, Contents, Memories, copied, remembered
 from solver_nas.torch.capture import capture
+from solver_nas.torch.feeding import Feeding
 from solver_nas.torch.handles import TorchHandle
+from solver_nas.torch.linear import linear, shift
 from solver_nas.torch.numbers import numbers
 from solver_nas.torch.optimizers import inner
+from solver_nas.torch.passage import TorchCourse
 from solver_nas.torch.recording import Recording, makers, recorded
 from solver_nas.torch.rehearsal import Inputs, prepared, rehearse, selected
 from solver_nas.torch.standalone import built, exported, rewritten
 from solver_nas.torch.structure import Options, understand
 from solver_nas.torch.tensors import Arrays, to_tensor
 from solver_nas.torch.weighing import norms, value_of, weight_node
+from solver_nas.worth import default_utility
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, MutableMapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 
     from numpy.typing import NDArray
 
     from solver_nas.frontend import Array, Handle, Model
-    from solver_nas.graph import Graph
+    from solver_nas.graph import Graph, Vertex
     from solver_nas.labels import Labels
+    from solver_nas.linear import Linear, Shift
     from solver_nas.plan import Blueprint
     from solver_nas.rules import Memory
     from solver_nas.torch.binding import Grads
@@ -239,12 +246,16 @@ class TorchModel(Editable):
         return Recording(self, every, smoothing)
 
     def default_utility(self, handle: Handle) -> NDArray[np.float64] | float:
-        """What was recorded, if something was; otherwise the norm of each neuron's weights.
+        """What was recorded (`record`), or what neurons contribute (`calibrate`); otherwise the norms of their weights.
 
         Where nothing was recorded for a vertex that makes neurons, but something for others, the norms of its weights
         stand in, scaled to the mean of all that was recorded.
         """
-        return recorded(self, handle, lambda: self._norms(handle)) if self.observers else self._norms(handle)
+        seen = [one for one in self.observers.values() if isinstance(one, Observations)]
+        if any(one.metric is not None for one in seen):
+            return recorded(self, handle, lambda: self._norms(handle))
+        known = any(one.statistics is not None for one in seen)
+        return default_utility(handle, lambda: self._norms(handle)) if known else self._norms(handle)
 
     @property
     def makers(self) -> list[str]:
@@ -268,7 +279,7 @@ class TorchModel(Editable):
 
     # -- changing ------------------------------------------------------------------------------------------
 
-    def approve(self, blueprint: Blueprint, arrays: Mapping[str, Array]) -> None:
+    def approve(self, blueprint: Blueprint, arrays: Mapping[str, Array], refitted: Mapping[str, Array]) -> None:
         """Try a change out, in the captured graph and in the module's own code.
 
         Raises:
@@ -279,7 +290,7 @@ class TorchModel(Editable):
         if torch.is_inference_mode_enabled():
             raise RequestError("tensors that are made in inference mode cannot be trained: leave it for the change")
         self._approved, present, binding = None, self.tensors, self._binding
-        for key in blueprint.arrays:
+        for key in (*blueprint.arrays, *refitted):
             if key in self._outside:
                 raise VerificationError(f"parameter {key!r} {self._outside[key]}; nothing was changed")
         if binding is not None:
@@ -287,7 +298,12 @@ class TorchModel(Editable):
         change = prepared(self.structure, blueprint, self.labels, present, arrays, binding)
         rehearse(self.structure, change, present, self._inputs, binding)
         grads, memories = ({}, Memories()) if binding is None else selected(binding, change)
-        self._approved = Approved(blueprint.after, Contents(change.tensors, change.values, grads, memories))
+        others = [key for key in refitted if key not in change.tensors]
+        if binding is not None:
+            grads.update({key: binding.owners[key].grad for key in others})
+        like = {**present, **change.tensors}
+        tensors = {**change.tensors, **{key: to_tensor(array, like[key]) for key, array in refitted.items()}}
+        self._approved = Approved(blueprint.after, Contents(tensors, change.values, grads, memories))
 
     def commit(
         self,
@@ -432,6 +448,30 @@ class TorchModel(Editable):
 
     # -- running, and ways back ----------------------------------------------------------------------------
 
+    def batches(self, given: Iterable[object], size: int | None) -> Iterator[Batch]:  # noqa: ARG002 - it is fixed
+        """What the caller has given, as batches of the size that the module was traced with."""
+        feeding = Feeding(self.structure, self._inputs)
+        return rebatched(map(feeding.batch, given), feeding.rows, _joined, exactly=True)
+
+    def linear(self, vertex: Vertex) -> Linear | None:
+        """A vertex as a product with a weight, if it is one."""
+        return linear(vertex)
+
+    def shift(self, vertex: Vertex) -> Shift | None:
+        """A vertex as a sum with one parameter for each neuron, if it is one."""
+        return shift(vertex)
+
+    def course(self, blueprint: Blueprint | None = None, arrays: Mapping[str, Array] | None = None) -> TorchCourse:
+        """The way of batches through the captured operations."""
+        structure, present = self.structure, self.tensors
+        if blueprint is None:
+            nodes = rewritten(structure.nodes, structure.made, numbers(self.labels))
+            return TorchCourse(structure, self.graph, nodes, present)
+        made = self.arrays if arrays is None else arrays
+        change = prepared(structure, blueprint, self.labels, present, made, None)
+        nodes = rewritten(structure.nodes, structure.made, numbers(change.after))
+        return TorchCourse(structure, blueprint.after, nodes, {**present, **change.tensors})
+
     def _computed(self) -> list[Any]:
         """What the captured operations return for the example inputs."""
         structure = self.structure
@@ -471,6 +511,10 @@ class TorchModel(Editable):
         tensors = self.tensors
         total = sum(tensors[key].numel() for key, _, _ in parameters(self.graph, self.labels))
         return f"<TorchModel: {len(self)} vertices, {total:,} parameters>"
+
+
+def _joined(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.cat(list(tensors))
 
 
 _STRUCTURE = (

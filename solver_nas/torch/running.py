@@ -59,7 +59,7 @@ def run(
         given: placeholder -> value.
         removal: what is left out.
     """
-    return _Run(nodes, removal).run(given)
+    return Walk(nodes, removal).run(given)
 
 
 _IDLE = frozenset({"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "native_dropout"})
@@ -94,15 +94,24 @@ def _call(node: Node, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return drawn(result, in_place=mutates(node)) if operator_of(node) in DRAWN else result
 
 
-class _Run:
-    def __init__(self, nodes: FxGraph, removal: Removal | None) -> None:
-        self._nodes, self._removal = nodes, removal
+class Walk:
+    """The way through a graph, node by node.
+
+    Args:
+        nodes: the operations.
+        removal: what is left out.
+    """
+
+    def __init__(self, nodes: FxGraph, removal: Removal | None = None) -> None:
+        """Find out when what is let go."""
+        self._removal = removal
+        self.nodes = tuple(nodes.nodes)
         self._operations: dict[str, str] = {}
         for vertex in () if removal is None else removal.graph.vertices:
             if "node" in vertex.attributes:
                 self._operations.setdefault(str(vertex.attributes["node"]), vertex.name)
         last: dict[Node, Node] = {}
-        for node in nodes.nodes:
+        for node in self.nodes:
             for one in node.all_input_nodes:
                 last[one] = node
         self._done: dict[Node, list[Node]] = {}
@@ -110,18 +119,33 @@ class _Run:
             self._done.setdefault(node, []).append(one)
 
     def run(self, given: Mapping[str, Any]) -> list[Any]:
+        """All of it; what the graph returns."""
         known: dict[Node, Any] = {}
-        for node in self._nodes.nodes:
-            if node.op == "placeholder":
-                known[node] = given.get(node.name)
-            elif node.op == "output":
-                return _flat(torch.fx.node.map_arg(node.args[0], known.__getitem__))
-            elif operator_of(node) not in _NO_RESULT:
-                with setting(node):
-                    known[node] = self._step(node, known)
-            for one in self._done.get(node, ()):
-                del known[one]
+        for place in range(len(self.nodes)):
+            found = self.step(place, known, given)
+            if found is not None:
+                return found
         return []
+
+    def step(self, place: int, known: dict[Node, Any], given: Mapping[str, Any]) -> list[Any] | None:
+        """One node; what the graph returns, if it is the last one.
+
+        Args:
+            place: of the node.
+            known: results that are still to be read, by node.
+            given: placeholder -> value.
+        """
+        node, found = self.nodes[place], None
+        if node.op == "placeholder":
+            known[node] = given.get(node.name)
+        elif node.op == "output":
+            found = _flat(torch.fx.node.map_arg(node.args[0], known.__getitem__))
+        elif operator_of(node) not in _NO_RESULT:
+            with setting(node):
+                known[node] = self._step(node, known)
+        for one in self._done.get(node, ()):
+            known.pop(one, None)
+        return found
 
     def _step(self, node: Node, known: dict[Node, Any]) -> Any:
         if node.op != "call_function":

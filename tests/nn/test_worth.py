@@ -245,7 +245,7 @@ def test_the_default_is_the_metric_then_contribution_then_magnitude() -> None:
 def test_what_was_not_recorded_is_asked_for(utility: Any) -> None:
     net = nn.Network()
     net.output(nn.dense(nn.dense(net.input("in", 3), 4, name="hidden"), 2))
-    with pytest.raises(UtilityError, match=r"'hidden': .* call nn.calibrate\(net, x\) first"):
+    with pytest.raises(UtilityError, match=r"'hidden': .* call calibrate\(model, batches\) first"):
         utility(net["hidden"])
 
 

@@ -21,7 +21,15 @@ from solver_nas import (
     shrink,
 )
 from solver_nas.edit_plan import EditPlan
-from solver_nas.errors import GraphError, ImpossibleError, PlanError, RequestError, StoreError, VerificationError
+from solver_nas.errors import (
+    CalibrationError,
+    GraphError,
+    ImpossibleError,
+    PlanError,
+    RequestError,
+    StoreError,
+    VerificationError,
+)
 from solver_nas.limits import macs, multiple_of, now, params
 from solver_nas.onnx import OnnxModel, calibrate, load
 from tests.benchmarks.onnx_fuzz import small_model
@@ -280,5 +288,5 @@ def test_what_a_neuron_contributes_is_recorded(model: OnnxModel) -> None:
     seen = np.asarray(model.default_utility(model["conv"]))
     assert seen.shape == plain.shape
     assert not np.allclose(seen, plain)
-    with pytest.raises(RequestError, match="takes the inputs"):
+    with pytest.raises(CalibrationError, match="takes the inputs"):
         calibrate(model, {"y": np.zeros(1)})

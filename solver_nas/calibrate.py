@@ -1,0 +1,165 @@
+"""What the neurons of a model do while samples pass through: recorded, so that it is known what they are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from solver_nas.editable import Editable
+from solver_nas.errors import CalibrationError
+from solver_nas.frontend import untraced
+from solver_nas.observe import GRAM_LIMIT, ActivationStatistics, Observations, by_neuron, observed
+from solver_nas.progress import progress as show_progress
+from solver_nas.requests import is_whole
+from solver_nas.worth import worth_watching
+
+if TYPE_CHECKING:
+    from solver_nas.passage import Batch, Course
+
+_BATCHES = 8  # that samples are parted into at least, if they are so many
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibration:
+    """What was learned about a model from samples: `plan.compensate(calibration)` refits weights with it.
+
+    The statistics themselves are with the model (`model.observers`), where utilities find them, and follow its neurons.
+
+    Args:
+        model: whose it is.
+        batches: the samples, as the model takes them. No activations are kept.
+        samples: how many samples there are.
+        watched: vertices of which statistics were gathered.
+        coarse: those of them that have too many neurons for all pairs to be kept, so that only means and variances are
+            known: which neurons could stand in for others is not.
+        unseen: vertices that cannot be looked at, and why.
+    """
+
+    model: Editable
+    batches: tuple[Batch, ...]
+    samples: int
+    watched: tuple[str, ...]
+    coarse: tuple[str, ...]
+    unseen: Mapping[str, str]
+
+    def __str__(self) -> str:
+        """In short."""
+        lines = [f"{self.samples} samples in {len(self.batches)} batches, statistics of {len(self.watched)} vertices"]
+        if self.coarse:
+            lines.append(f"only means and variances (more than {GRAM_LIMIT} neurons): {_some(self.coarse)}")
+        lines += [f"{name}: {why}" for name, why in self.unseen.items()]
+        return "\n".join(lines)
+
+
+def calibrate(
+    model: Editable, batches: object, *, batch_size: int | None = None, progress: bool | None = None
+) -> Calibration:
+    """Record what neurons do while samples pass through a model, replacing what was recorded before.
+
+    For every vertex whose output parameters read: mean and second moments of all pairs of neurons over all samples and
+    positions (of more than 2,048 neurons only variances), in double precision. From then on, neurons are worth by
+    default what they contribute to the vertices that read them, see `default_utility`.
+
+    Use samples that are no part of what the model is judged by afterwards, and are like what it will see: a few
+    hundred; for networks that look at images, a few dozen do, as every position counts.
+
+    Args:
+        model: a network, an opened ONNX model, a traced module; run as it is, not in training mode.
+        batches: samples. An array; a mapping from names of inputs to arrays; a tuple of inputs by position, behind
+            which a target may stand; or a list of these, or anything else that can be gone through (a `DataLoader`).
+            Traced modules take shapes as they were traced with, but for the number of samples.
+        batch_size: how many samples pass at once where the model takes any number. It bounds the memory that is needed.
+        progress: whether to show a bar; by default on a terminal if it takes long.
+
+    Returns:
+        What `plan.compensate` needs.
+
+    Raises:
+        CalibrationError: samples that the model does not take, or with NaN or infinity, or none; nothing was recorded.
+    """
+    if not isinstance(model, Editable):
+        raise CalibrationError(f"expected a network, got {untraced(model)}")
+    given = gathered(model, batches, batch_size)
+    course = model.course()
+    wanted = worth_watching(model)
+    unseen = _unseen(course, wanted)
+    wanted = {name: pairs for name, pairs in wanted.items() if name not in unseen}
+    names = [name for name in model.graph.order if name in wanted]
+    found = {name: ActivationStatistics.empty(model[name].nout, pairs=wanted[name]) for name in names}
+    tensors = {name: model.tensor(name) for name in names}
+    with show_progress("gathering statistics", len(given), show=progress) as advance:
+        for batch in given:
+            for name, value in course.watch(batch, names):
+                rows = by_neuron(value, tensors[name])
+                statistics = found[name].seen(rows)
+                if not np.isfinite(statistics.power).all():
+                    raise CalibrationError(
+                        f"vertex {name!r} computes NaN, infinity, or numbers whose squares are, for these samples; "
+                        f"nothing was recorded"
+                    )
+                found[name] = statistics
+            advance()
+    remembered = {
+        name: replace(seen, statistics=None) for name, seen in model.observers.items() if isinstance(seen, Observations)
+    }
+    remembered |= {name: replace(observed(model[name]), statistics=statistics) for name, statistics in found.items()}
+    model.observers.update(remembered)
+    coarse = tuple(name for name in names if wanted[name] and found[name].gram is None)
+    samples = sum(batch.rows or 1 for batch in given)
+    return Calibration(model, given, samples, tuple(names), coarse, unseen)
+
+
+def gathered(model: Editable, batches: object, size: int | None) -> tuple[Batch, ...]:
+    """The samples that a caller has given, as batches that a model takes.
+
+    Raises:
+        CalibrationError: there are none, or they are not what the model takes.
+    """
+    if size is not None and not (is_whole(size) and size > 0):
+        raise CalibrationError(f"a batch size is a positive number of samples, got {size!r}")
+    single = hasattr(batches, "shape") or isinstance(batches, Mapping | tuple)
+    if not single and not isinstance(batches, Iterable):
+        raise CalibrationError(f"samples are arrays, or batches of them, got {type(batches).__name__}")
+    parts: list[Any] = [batches] if single else list(batches)  # type: ignore[call-overload] # it can be gone through
+    found = list(model.batches(_checked(parts), size))
+    if size is None and 0 < len(found) < _BATCHES:
+        # Some batches are to be held back, where the model takes any number of samples.
+        samples = sum(batch.rows for batch in found)
+        found = list(model.batches(parts, max(samples // _BATCHES, 1)))
+    if not found:
+        told = "there are none" if not parts else "there are fewer than the model takes at once"
+        raise CalibrationError(f"samples are needed to calibrate with, and {told}")
+    return tuple(found)
+
+
+def _checked(parts: Iterable[Any]) -> Iterable[Any]:
+    """The same, each looked at before it is used."""
+    for number, part in enumerate(parts):
+        entries = part.values() if isinstance(part, Mapping) else part if isinstance(part, tuple | list) else (part,)
+        for entry in entries:
+            if hasattr(entry, "shape") and not _finite(entry):
+                raise CalibrationError(f"there is NaN or infinity in batch {number}")
+        yield part
+
+
+def _finite(entry: Any) -> bool:
+    array = np.asarray(entry.detach().cpu() if hasattr(entry, "detach") else entry)
+    return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
+
+
+def _unseen(course: Course, wanted: Iterable[str]) -> dict[str, str]:
+    """The vertices that cannot be looked at, and why."""
+    found = {}
+    for name in wanted:
+        try:
+            course.findable(name)
+        except CalibrationError as error:
+            found[name] = str(error)
+    return found
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

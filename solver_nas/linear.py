@@ -1,0 +1,150 @@
+"""Vertices whose output is linear in one weight: dense layers and convolutions, as matrices."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+
+#: Elements added before and after along every spatial axis; or so many that there is a position for every step, of
+#: which an odd one comes at the end (`"upper"`) or at the beginning (`"lower"`).
+Pads = tuple[tuple[int, int], ...] | Literal["upper", "lower"]
+
+
+class Window(NamedTuple):
+    """How the window of a convolution slides; one entry per spatial axis."""
+
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    pads: Pads
+
+
+class Linear(NamedTuple):
+    """A vertex that multiplies what it reads with a weight: (..., features) or, with a window, (batch, channels, ...).
+
+    Args:
+        vertex: its name.
+        slot: which of its inputs it multiplies.
+        weight: key of the weight.
+        order: the weight's axes so that outputs come first, then inputs (of one group), then the window.
+        bias: key of what is added, one number for every output; `None` if nothing is.
+        window: `None` for a dense layer.
+    """
+
+    vertex: str
+    slot: int
+    weight: str
+    order: tuple[int, ...]
+    bias: str | None
+    window: Window | None = None
+
+    def matrix(self, weight: Array, groups: int) -> Floats:
+        """The weight as (groups, features, outputs)."""
+        front = np.asarray(weight, np.float64).transpose(self.order)
+        return np.ascontiguousarray(front.reshape(groups, len(front) // groups, -1).swapaxes(1, 2))
+
+    def weight_of(self, matrix: Floats, like: Array) -> Array:
+        """A matrix as a weight of the shape and type of another one."""
+        shape = [like.shape[axis] for axis in self.order]
+        front = matrix.swapaxes(1, 2).reshape(shape)
+        return np.ascontiguousarray(front.transpose(np.argsort(self.order)), like.dtype)
+
+    def groups(self, weight: Array, x: Array) -> int:
+        """How many groups of channels do not see each other."""
+        inside = int(weight.shape[self.order[1]])
+        return int(x.shape[1 if self.window else -1]) // max(inside, 1)
+
+    def features(self, weight: Array) -> int:
+        """How many numbers of its input an output depends on."""
+        return prod(weight.shape[axis] for axis in self.order[1:])
+
+    def rows(self, x: Array, weight: Array, most: int, seed: int) -> Floats:
+        """What is multiplied with the matrix, (groups, rows, features): a row for every position.
+
+        Args:
+            x: what the vertex reads.
+            weight: of the shape that fits.
+            most: at most so many rows, drawn at random where there are more; the same ones for the same seed and
+                the same positions.
+            seed: of the draw.
+        """
+        groups = self.groups(weight, x)
+        if self.window is None:
+            flat = x.reshape(-1, x.shape[-1])
+            flat = flat[_drawn(len(flat), most, seed)]
+        else:
+            kernel = [weight.shape[axis] for axis in self.order[2:]]
+            flat = _patches(x, kernel, self.window, most, seed)
+        found = flat.reshape(len(flat), groups, -1)
+        return np.ascontiguousarray(found.swapaxes(0, 1), np.float64)
+
+
+class Shift(NamedTuple):
+    """A vertex that adds one number to each neuron of what it reads.
+
+    Args:
+        vertex: its name.
+        slot: which of its inputs it reads.
+        bias: key of the numbers.
+        axis: of the neurons.
+    """
+
+    vertex: str
+    slot: int
+    bias: str
+    axis: int = -1
+
+    def mean(self, x: Array) -> Floats:
+        """The mean of each neuron over everything else."""
+        axis = self.axis % x.ndim
+        others = tuple(place for place in range(x.ndim) if place != axis)
+        return np.asarray(np.mean(x, axis=others, dtype=np.float64))
+
+
+def shift_along(vertex: str, key: str, shape: Sequence[int]) -> Shift | None:
+    """A sum with a parameter of this shape, as it is broadcast, if it is one number for every entry of one axis."""
+    long = [axis for axis, size in enumerate(shape) if size != 1]
+    return Shift(vertex, 0, key, long[0] - len(shape)) if len(long) == 1 else None
+
+
+def _drawn(count: int, most: int, seed: int) -> NDArray[np.intp]:
+    """Which rows are taken."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng([seed, count]).choice(count, most, replace=False))
+
+
+def _patches(x: Array, kernel: Sequence[int], window: Window, most: int, seed: int) -> Array:
+    """Windows over the spatial axes, (rows, channels, *kernel)."""
+    rank = len(kernel)
+    pads = padding(window, x.shape[2:], kernel)
+    if any(map(any, pads)):
+        x = np.pad(x, [(0, 0), (0, 0), *pads])
+    reach = tuple(d * (k - 1) + 1 for k, d in zip(kernel, window.dilations, strict=True))
+    views = np.lib.stride_tricks.sliding_window_view(x, reach, axis=tuple(range(2, 2 + rank)))
+    steps: tuple[Any, ...] = (..., *(slice(None, None, step) for step in (*window.strides, *window.dilations)))
+    views = views[steps]
+    positions = views.shape[2 : 2 + rank]
+    places = np.unravel_index(_drawn(len(x) * prod(positions), most, seed), (len(x), *positions))
+    found: Array = np.moveaxis(views, 1, 1 + rank)[places]
+    return found
+
+
+def padding(window: Window, sizes: Sequence[int], kernel: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Elements added before and after, for these sizes."""
+    if not isinstance(window.pads, str):
+        return window.pads
+    found = []
+    for size, width, stride, dilation in zip(sizes, kernel, window.strides, window.dilations, strict=True):
+        total = max((-(-size // stride) - 1) * stride + dilation * (width - 1) + 1 - size, 0)
+        small, large = total // 2, total - total // 2
+        found.append((small, large) if window.pads == "upper" else (large, small))
+    return tuple(found)

@@ -1,0 +1,99 @@
+"""Which nodes are linear in one weight."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from solver_nas.linear import Linear, Shift, Window, shift_along
+from solver_nas.onnx.operator import PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from solver_nas.graph import Vertex
+    from solver_nas.linear import Pads
+    from solver_nas.onnx.op import Slot
+
+_MATRIX = 2
+_SAME = {"SAME_UPPER": "upper", "SAME_LOWER": "lower"}
+
+
+def linear(vertex: Vertex) -> Linear | None:
+    """A Conv, Gemm or MatMul with a constant weight; `None` for others."""
+    reading = {"Conv": _conv, "Gemm": _gemm, "MatMul": _matmul}.get(vertex.kind.removeprefix(PREFIX))
+    if reading is None:
+        return None
+    slots = cast("Sequence[Slot | None]", vertex.attributes["slots"])
+    x, weight = slots[0], slots[1]
+    if x is None or x.edge is None or weight is None or weight.role is None or weight.scales:
+        return None
+    order = _order(vertex, weight)
+    bias, order = reading(vertex, slots, order) if order is not None else (None, None)
+    if order is None:
+        return None
+    window = _window(vertex, len(order) - _MATRIX) if reading is _conv else None
+    return Linear(vertex.name, x.edge, vertex.parameters[weight.role].key, order, bias, window)
+
+
+def shift(vertex: Vertex) -> Shift | None:
+    """An Add with a constant that is one number for every entry along one axis; `None` for others."""
+    if vertex.kind != f"{PREFIX}Add" or len(vertex.inputs) != 1:
+        return None
+    slots = cast("Sequence[Slot | None]", vertex.attributes["slots"])
+    bias = next((slot for slot in slots if slot is not None and slot.role is not None), None)
+    if bias is None or bias.role is None:
+        return None
+    parameter = vertex.parameters[bias.role]
+    order = _order(vertex, bias)
+    return None if order is None else shift_along(vertex.name, parameter.key, [parameter.shape[one] for one in order])
+
+
+_Found = tuple[str | None, tuple[int, ...] | None]
+
+
+def _conv(vertex: Vertex, slots: Sequence[Slot | None], order: tuple[int, ...]) -> _Found:
+    known, bias = _bias(vertex, slots)
+    return (bias, order) if known else (None, None)
+
+
+def _gemm(vertex: Vertex, slots: Sequence[Slot | None], order: tuple[int, ...]) -> _Found:
+    settings = cast("Mapping[str, Any]", vertex.attributes["onnx"])
+    known, bias = _bias(vertex, slots)
+    plain = settings.get("alpha", 1.0) == 1.0 == settings.get("beta", 1.0) and not settings.get("transA", 0)
+    if not plain or not known:
+        return None, None
+    return bias, order if settings.get("transB", 0) else order[::-1]
+
+
+def _matmul(_: Vertex, __: Sequence[Slot | None], order: tuple[int, ...]) -> _Found:
+    return (None, order[::-1]) if len(order) == _MATRIX else (None, None)
+
+
+def _bias(vertex: Vertex, slots: Sequence[Slot | None]) -> tuple[bool, str | None]:
+    """Whether what is added is one parameter for each output, or nothing; and its key."""
+    slot = slots[2] if len(slots) > _MATRIX else None
+    if slot is None:
+        return True, None
+    if slot.role is None or _order(vertex, slot) != (0,):
+        return False, None
+    return True, vertex.parameters[slot.role].key
+
+
+def _order(vertex: Vertex, slot: Slot) -> tuple[int, ...] | None:
+    """The axes of a parameter in the order in which a node sees them; `None` if it sees axes that are not there."""
+    assert slot.role is not None, "only asked of parameters"
+    rank = len(vertex.parameters[slot.role].shape)
+    order = tuple(range(rank)) if slot.order is None else slot.order
+    return None if None in order or len(order) != rank else cast("tuple[int, ...]", order)
+
+
+def _window(vertex: Vertex, rank: int) -> Window:
+    settings = cast("Mapping[str, Any]", vertex.attributes["onnx"])
+    ones = (1,) * rank
+    both = tuple(settings.get("pads", (0,) * (2 * rank)))
+    auto = settings.get("auto_pad", "NOTSET")
+    auto = auto.decode() if isinstance(auto, bytes) else auto
+    pads: Any = _SAME.get(auto, tuple(zip(both[:rank], both[rank:], strict=True)))
+    if auto == "VALID":
+        pads = ((0, 0),) * rank
+    return Window(tuple(settings.get("strides", ones)), tuple(settings.get("dilations", ones)), cast("Pads", pads))

@@ -1,0 +1,73 @@
+"""How far what a changed model returns is from what it should be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from solver_nas.graph import Graph
+    from solver_nas.passage import Passage
+
+#: Behind these, outputs that are nearly sure of themselves hardly move, whatever happens before.
+_SQUASHING = frozenset({"softmax", "_softmax", "log_softmax", "_log_softmax", "logsoftmax", "sigmoid"})
+_PASSING = frozenset({"output", "identity", "reshape", "view", "flatten", "transpose", "squeeze", "unsqueeze"})
+_USELESS = 0.99  # an error that cannot get worse
+_STILL = 1e-12  # relative: what varies less than this does not vary
+
+
+def judged(graph: Graph) -> tuple[str, ...]:
+    """The vertices whose results are compared: outputs, or what goes into the softmax or sigmoid before them."""
+    found = []
+    for port in graph.returned:
+        name = chosen = port.vertex
+        while True:
+            vertex = graph.vertex(name)
+            kind = vertex.kind.rpartition(".")[2].lower()
+            if len(vertex.inputs) != 1 or vertex.parameters or kind not in _SQUASHING | _PASSING:
+                break
+            name = vertex.inputs[0].vertex
+            if kind in _SQUASHING or kind == "output":
+                chosen = name
+        found.append(chosen)
+    return tuple(sorted(dict.fromkeys(found), key=graph.order.index))
+
+
+def spread_of(outputs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Variance of every output that holds numbers with fractions, over samples and summed over entries."""
+    found = {}
+    for name, first in outputs[0].items():
+        if first.dtype.kind == "f":
+            alike = all(one[name].shape[1:] == first.shape[1:] for one in outputs) and first.ndim > 0
+            values = [np.asarray(one[name], np.float64) for one in outputs]
+            rows = np.concatenate(values) if alike else np.concatenate([one.reshape(-1, 1) for one in values])
+            spread = float(((rows - rows.mean(axis=0)) ** 2).mean())
+            # A single sample varies in no way but along its own entries.
+            found[name] = spread if spread > _STILL * float((rows**2).mean()) else float(rows.var()) or 1.0
+    return found
+
+
+def lost(error: float) -> float:
+    """What is lost with an error, so that several losses one after the other add up.
+
+    If a share 1 - error of the variance is left after one step, and another share of that after the next, shares
+    multiply.
+    """
+    return -float(np.log1p(-min(error, _USELESS)))
+
+
+def error_of(found: Mapping[str, Any], wanted: Mapping[str, Any], scale: Mapping[str, float]) -> float:
+    """Mean square of the difference, as a fraction of the variance, over all outputs."""
+    errors = [
+        float(((np.asarray(found[name], np.float64) - wanted[name]) ** 2).mean()) / spread
+        for name, spread in scale.items()
+    ]
+    return float(np.mean(errors)) if errors else 0.0
+
+
+def outcome(passage: Passage, vertices: Sequence[str]) -> dict[str, Any]:
+    """What some vertices compute; copies, since later operations may write into it."""
+    return {name: np.array(passage.value(name)) for name in vertices}

@@ -1,0 +1,99 @@
+"""Which operations are linear in one weight."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from solver_nas.linear import Linear, Shift, Window, shift_along
+from solver_nas.torch.op import Slot
+from solver_nas.torch.operator import PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from solver_nas.graph import Vertex
+    from solver_nas.linear import Pads
+
+_MATRIX = 2
+_CONVOLUTIONS = {f"conv{rank}d": rank for rank in (1, 2, 3)}
+
+
+def linear(vertex: Vertex) -> Linear | None:
+    """A linear layer, a convolution, or a product with a matrix that is a parameter; `None` for others."""
+    operator = vertex.kind.removeprefix(PREFIX)
+    arguments = cast("Mapping[str, Any]", vertex.attributes.get("arguments", {}))
+    names = _NAMES.get(operator)
+    if names is None or arguments.get("transposed"):
+        return None
+    x, weight, bias = (arguments.get(name) for name in names)
+    if not isinstance(x, Slot) or x.edge is None or not isinstance(weight, Slot) or weight.role is None:
+        return None
+    order, offset = _order(vertex, weight), None
+    if bias is not None:
+        if not isinstance(bias, Slot) or bias.role is None or _order(vertex, bias) != (0,):
+            return None
+        offset = vertex.parameters[bias.role].key
+    if order is None or (operator in _PRODUCTS and len(order) != _MATRIX):
+        return None
+    scales = (arguments.get("alpha", 1), arguments.get("beta", 1))
+    if operator in _PRODUCTS:
+        if scales != (1, 1):
+            return None
+        order = order[::-1]
+    rank = len(order) - _MATRIX
+    if operator != "linear" and operator not in _PRODUCTS:
+        if len(cast("tuple[int, ...]", vertex.attributes["shape"])) != rank + _MATRIX:
+            return None
+        window: Window | None = _window(arguments, rank)
+    else:
+        window = None
+    return Linear(vertex.name, x.edge, vertex.parameters[weight.role].key, order, offset, window)
+
+
+_PRODUCTS = frozenset({"addmm", "mm", "matmul"})
+#: Operator -> what its arguments are called: what it reads, the weight, what is added.
+_NAMES = {
+    "linear": ("input", "weight", "bias"),
+    "addmm": ("mat1", "mat2", "self"),
+    "mm": ("self", "mat2", ""),
+    "matmul": ("self", "other", ""),
+    **dict.fromkeys((*_CONVOLUTIONS, "convolution", "_convolution"), ("input", "weight", "bias")),
+}
+
+
+def shift(vertex: Vertex) -> Shift | None:
+    """A sum with a parameter that is one number for every entry along one axis; `None` for others."""
+    arguments = cast("Mapping[str, Any]", vertex.attributes.get("arguments", {}))
+    if vertex.kind != f"{PREFIX}add" or len(vertex.inputs) != 1 or arguments.get("alpha", 1) != 1:
+        return None
+    slots = [one for one in arguments.values() if isinstance(one, Slot)]
+    bias = next((slot for slot in slots if slot.role is not None), None)
+    if bias is None or bias.role is None:
+        return None
+    parameter = vertex.parameters[bias.role]
+    order = _order(vertex, bias)
+    return None if order is None else shift_along(vertex.name, parameter.key, [parameter.shape[one] for one in order])
+
+
+def _order(vertex: Vertex, slot: Slot) -> tuple[int, ...] | None:
+    """The axes of a parameter in the order in which an operation sees them; `None` if it sees others."""
+    assert slot.role is not None, "only asked of parameters"
+    rank = len(vertex.parameters[slot.role].shape)
+    order = tuple(range(rank)) if slot.order is None else slot.order
+    return None if None in order or len(order) != rank else cast("tuple[int, ...]", order)
+
+
+def _window(arguments: Mapping[str, Any], rank: int) -> Window:
+    def each(name: str, usual: int) -> tuple[int, ...]:
+        found = arguments.get(name, usual)
+        numbers = tuple(found) if isinstance(found, tuple | list) else (found,)
+        return numbers * rank if len(numbers) == 1 else numbers
+
+    given = arguments.get("padding", 0)
+    if given == "same":
+        pads: Pads = "upper"
+    elif given == "valid":
+        pads = ((0, 0),) * rank
+    else:
+        pads = tuple((one, one) for one in each("padding", 0))
+    return Window(each("stride", 1), each("dilation", 1), pads)
