@@ -1,6 +1,6 @@
 """Change the architecture of trained networks: provably the best neurons stay."""
 
-from solver_nas import limits, strategies
+from solver_nas import limits, strategies, utilities
 from solver_nas.api import delta_nin, delta_nout, delta_size, explain, plan_change
 from solver_nas.calibrate import Calibration, calibrate
 from solver_nas.change import Change, Plan
@@ -13,6 +13,7 @@ from solver_nas.normalise import normalised
 from solver_nas.plan_file import load_plan, save_plan
 from solver_nas.queries import Spread, affected_by
 from solver_nas.requests import relaxed
+from solver_nas.sensitivity import measured
 from solver_nas.structure import (
     change_activation,
     change_kernel_size,
@@ -54,6 +55,7 @@ __all__ = [
     "limits",
     "load_plan",
     "measure_latency",
+    "measured",
     "normalised",
     "plan_change",
     "relaxed",
@@ -65,6 +67,7 @@ __all__ = [
     "stack",
     "strategies",
     "trade_off",
+    "utilities",
 ]
 
 

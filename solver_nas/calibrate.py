@@ -11,12 +11,23 @@ import numpy as np
 from solver_nas.editable import Editable
 from solver_nas.errors import CalibrationError
 from solver_nas.frontend import untraced
-from solver_nas.observe import GRAM_LIMIT, ActivationStatistics, Observations, by_neuron, observed
+from solver_nas.observe import (
+    GRAM_LIMIT,
+    ActivationStatistics,
+    Observations,
+    Slopes,
+    by_neuron,
+    by_sample,
+    observed,
+)
 from solver_nas.progress import progress as show_progress
+from solver_nas.readers import found_of
 from solver_nas.requests import is_whole
 from solver_nas.worth import worth_watching
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from solver_nas.passage import Batch, Course
 
 _BATCHES = 8  # that samples are parted into at least, if they are so many
@@ -55,7 +66,12 @@ class Calibration:
 
 
 def calibrate(
-    model: Editable, batches: object, *, batch_size: int | None = None, progress: bool | None = None
+    model: Editable,
+    batches: object,
+    *,
+    loss: Callable[[Any, Any], Any] | None = None,
+    batch_size: int | None = None,
+    progress: bool | None = None,
 ) -> Calibration:
     """Record what neurons do while samples pass through a model, replacing what was recorded before.
 
@@ -71,6 +87,10 @@ def calibrate(
         batches: samples. An array; a mapping from names of inputs to arrays; a tuple of inputs by position, behind
             which a target may stand; or a list of these, or anything else that can be gone through (a `DataLoader`).
             Traced modules take shapes as they were traced with, but for the number of samples.
+        loss: a function of what the model returns (a tuple, if it returns several) and the target, of which the
+            gradient is taken, for `utilities.taylor` and `utilities.fisher`: returns one number, a mean over samples;
+            written with `autograd.numpy` for networks of NumPy layers, with `torch` for modules. ONNX models have no
+            gradients.
         batch_size: how many samples pass at once where the model takes any number. It bounds the memory that is needed.
         progress: whether to show a bar; by default on a terminal if it takes long.
 
@@ -102,14 +122,47 @@ def calibrate(
                     )
                 found[name] = statistics
             advance()
+    slopes = {} if loss is None else _slopes(model, course, given, names, loss, progress=progress)
     remembered = {
-        name: replace(seen, statistics=None) for name, seen in model.observers.items() if isinstance(seen, Observations)
+        name: replace(seen, statistics=None, slopes=None)
+        for name, seen in model.observers.items()
+        if isinstance(seen, Observations)
     }
-    remembered |= {name: replace(observed(model[name]), statistics=statistics) for name, statistics in found.items()}
+    remembered |= {
+        name: replace(observed(model[name]), statistics=statistics, slopes=slopes.get(name))
+        for name, statistics in found.items()
+    }
     model.observers.update(remembered)
     coarse = tuple(name for name in names if wanted[name] and found[name].gram is None)
     samples = sum(batch.rows or 1 for batch in given)
     return Calibration(model, given, samples, tuple(names), coarse, unseen)
+
+
+def _slopes(
+    model: Editable,
+    course: Course,
+    batches: tuple[Batch, ...],
+    names: list[str],
+    loss: Callable[[Any, Any], Any],
+    *,
+    progress: bool | None,
+) -> dict[str, Slopes]:
+    """What the loss would change by if neurons were silent, of the vertices that make neurons."""
+    makers = [name for name in names if found_of(model.labels, model.graph.vertex(name)) is not None]
+    found = {name: Slopes.empty(model[name].nout) for name in makers}
+    with show_progress("taking gradients", len(batches), show=progress) as advance:
+        for batch in batches:
+            for name, value, gradient in course.slopes(batch, makers, loss):
+                # The loss is a mean over samples.
+                changes = by_sample(value * gradient, model.tensor(name)) * max(batch.rows, 1)
+                found[name] = found[name].seen(changes)
+                if not np.isfinite(found[name].second).all():
+                    raise CalibrationError(
+                        f"the gradient of the loss with respect to vertex {name!r} is NaN or infinite; nothing was "
+                        f"recorded"
+                    )
+            advance()
+    return found
 
 
 def gathered(model: Editable, batches: object, size: int | None) -> tuple[Batch, ...]:

@@ -27,13 +27,26 @@ def magnitude(handle: Handle) -> Floats | float:
     Returns:
         Shape (nout,); 0.0 for a vertex that makes no neurons of its own.
     """
+    return magnitudes(handle, order=2)
+
+
+def magnitudes(handle: Handle, *, order: int) -> Floats | float:
+    """A norm of each neuron's incoming weights, plus the absolute value of its bias.
+
+    Args:
+        handle: a vertex of any model.
+        order: of the norm, 1 or 2.
+
+    Returns:
+        Shape (nout,); 0.0 for a vertex that makes no neurons of its own.
+    """
     model, vertex = handle.model, handle.vertex
     labels = model.labels
     own, names = own_labels(labels, vertex), names_of(labels, handle.name)
     made = np.isin(names, own)
     if not made.any():
         return 0.0
-    squares, biases = np.zeros(len(own)), np.zeros(len(own))
+    powers, biases = np.zeros(len(own)), np.zeros(len(own))
     for parameter in vertex.parameters.values():
         record = labels.parameters[parameter.key]
         array = np.asarray(model.arrays[parameter.key], np.float64).reshape(record.view)
@@ -46,9 +59,9 @@ def magnitude(handle: Handle) -> Floats | float:
             if use.role == "follow" and array.ndim == len(use.axes):
                 np.add.at(biases, place, np.abs(rows[mine, 0]))
             else:
-                np.add.at(squares, place, (rows[mine] ** 2).sum(axis=1))
+                np.add.at(powers, place, (np.abs(rows[mine]) ** order).sum(axis=1))
     place = np.minimum(np.searchsorted(own, names), len(own) - 1)
-    return np.where(made, np.sqrt(squares[place]) + biases[place], 0.0)
+    return np.where(made, powers[place] ** (1 / order) + biases[place], 0.0)
 
 
 def own_labels(labels: Labels, vertex: Vertex) -> IntArray:

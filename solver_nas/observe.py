@@ -179,16 +179,59 @@ class Contribution(Observer):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Slopes(Observer):
+    """What the loss would change by if a neuron were silent, to first order, sample by sample.
+
+    For one sample, that is the sum over all positions of activation times gradient.
+
+    Args:
+        count: how many samples were seen.
+        first: mean of its absolute value, shape (neurons,).
+        second: mean of its square, shape (neurons,).
+    """
+
+    count: int
+    first: Floats
+    second: Floats
+
+    @classmethod
+    def empty(cls, neurons: int) -> Self:
+        """Nothing seen yet."""
+        return cls(0, np.zeros(neurons), np.zeros(neurons))
+
+    def seen(self, changes: NDArray[Any]) -> Slopes:
+        """The same after more samples.
+
+        Args:
+            changes: activation times gradient, shape (samples, neurons).
+        """
+        changes = np.asarray(changes, np.float64)
+        count = self.count + len(changes)
+        share = len(changes) / count if count else 0.0
+        return Slopes(
+            count,
+            self.first + share * (np.abs(changes).mean(axis=0) - self.first),
+            self.second + share * ((changes**2).mean(axis=0) - self.second),
+        )
+
+    def select(self, moved: NDArray[np.intp]) -> Slopes:
+        """The same for other neurons; a new neuron has not been active yet."""
+        return Slopes(self.count, _followed(self.first, moved), _followed(self.second, moved))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Observations(Observer):
     """Everything that is known about the activations of one vertex: `net.observers[name]`.
 
     Args:
         statistics: moments, from `fit` or `calibrate`.
         contribution: the average of `ActivationContribution`, if the vertex is wrapped in it.
+        slopes: from `calibrate` with a loss.
     """
 
     statistics: ActivationStatistics | None = None
     contribution: Contribution | None = None
+    slopes: Slopes | None = None
 
     @property
     def metric(self) -> Floats | None:
@@ -200,6 +243,7 @@ class Observations(Observer):
         return Observations(
             None if self.statistics is None else self.statistics.select(moved),
             None if self.contribution is None else self.contribution.select(moved),
+            None if self.slopes is None else self.slopes.select(moved),
         )
 
 
@@ -209,13 +253,15 @@ def observed(handle: Handle) -> Observations:
     known = observers.get(handle.name)
     if not isinstance(known, Observations):
         return Observations()
-    statistics, contribution = known.statistics, known.contribution
+    statistics, contribution, slopes = known.statistics, known.contribution, known.slopes
+    if slopes is not None and len(slopes.first) != handle.nout:
+        slopes = None
     if statistics is not None and len(statistics.mean) != handle.nout:
         statistics = None
     if known.metric is not None and len(known.metric) != handle.nout:
         assert contribution is not None
         contribution = replace(contribution, metric=None)
-    return Observations(statistics, contribution)
+    return Observations(statistics, contribution, slopes)
 
 
 def by_neuron(value: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
@@ -231,6 +277,21 @@ def by_neuron(value: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
     axes = tensor.blocks[-1].axes
     moved = np.moveaxis(value, axes, range(value.ndim - len(axes), value.ndim))
     return moved.reshape(-1, len(tensor.neurons))
+
+
+def by_sample(value: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
+    """Numbers for every neuron, added up over all axes but the first and the neurons'.
+
+    Args:
+        value: of the shape of the tensor, with the batch.
+        tensor: its labels; has neurons.
+
+    Returns:
+        Shape (samples, neurons).
+    """
+    rows = by_neuron(value, tensor)
+    inside = 0 in tensor.blocks[-1].axes
+    return rows if inside else rows.reshape(len(value), -1, rows.shape[-1]).sum(axis=1)
 
 
 def _followed(array: Floats, moved: NDArray[np.intp]) -> Floats:

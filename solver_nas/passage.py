@@ -85,6 +85,21 @@ class Course(ABC):
         """Let a batch begin."""
 
     @abstractmethod
+    def slopes(
+        self, batch: Batch, vertices: Sequence[str], loss: Callable[[Any, Any], Any]
+    ) -> Iterator[tuple[str, Array, Array]]:
+        """What some vertices compute, and the gradient of a loss with respect to it.
+
+        Args:
+            batch: the samples.
+            vertices: their names.
+            loss: a function of what the model returns and the target that returns one number, a mean over samples.
+
+        Raises:
+            CalibrationError: the front end knows no gradients, or this is no such function.
+        """
+
+    @abstractmethod
     def findable(self, vertex: str) -> None:
         """Raise a `CalibrationError` that says why, if what a vertex computes cannot be looked at."""
 

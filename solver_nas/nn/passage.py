@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from autograd.core import make_vjp
 
 from solver_nas.errors import CalibrationError, LayerError
-from solver_nas.nn.forward import compute
+from solver_nas.nn.forward import compute, evaluate
 from solver_nas.passage import Batch, Course, Passage, memory_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from solver_nas.frontend import Array
     from solver_nas.graph import Graph
@@ -40,6 +41,26 @@ class NetworkCourse(Course):
     def start(self, batch: Batch) -> NetworkPassage:
         """Let a batch begin."""
         return NetworkPassage(self, batch.inputs)
+
+    def slopes(
+        self, batch: Batch, vertices: Sequence[str], loss: Callable[[Any, Any], Any]
+    ) -> Iterator[tuple[str, Array, Array]]:
+        """What some vertices compute, and the gradient of a loss with respect to it."""
+        rng = np.random.default_rng(0)  # nothing is drawn from it outside training
+        values: dict[str, Any] = evaluate(self.graph, self.arrays, batch.inputs, rng)
+        probes = {name: np.zeros_like(values[name]) for name in vertices}
+
+        def objective(added: Mapping[str, Any]) -> Any:
+            found = evaluate(self.graph, self.arrays, batch.inputs, rng, probes=added)
+            returned = tuple(found[name] for name in self.outputs)
+            return loss(returned[0] if len(returned) == 1 else returned, batch.target)
+
+        backward, value = make_vjp(objective, probes)
+        if np.ndim(value):
+            raise CalibrationError(f"the loss is one number, the function returned shape {np.shape(value)}")
+        gradients = backward(np.ones_like(value))
+        for name in vertices:
+            yield name, np.asarray(values[name]), np.asarray(gradients[name])
 
     def findable(self, vertex: str) -> None:
         """Everything that a network computes can be looked at."""

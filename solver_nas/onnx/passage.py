@@ -14,7 +14,7 @@ from solver_nas.onnx.flatten import bodies
 from solver_nas.passage import Batch, Course, Passage, memory_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from onnx import GraphProto, NodeProto
 
@@ -71,6 +71,17 @@ class OnnxCourse(Course):
     def start(self, batch: Batch) -> OnnxPassage:
         """Let a batch begin."""
         return OnnxPassage(self, {name: np.asarray(batch.inputs[name]) for name in self.inputs})
+
+    def slopes(
+        self,
+        batch: Batch,  # noqa: ARG002 - there is nothing to do with it
+        vertices: Sequence[str],  # noqa: ARG002 - likewise
+        loss: Callable[[Any, Any], Any],  # noqa: ARG002 - likewise
+    ) -> Iterator[tuple[str, Array, Array]]:
+        """ONNX models have no gradients."""
+        raise CalibrationError(
+            "ONNX models have no gradients: calibrate without a loss, or calibrate the module that it comes from"
+        )
 
     def findable(self, vertex: str) -> None:
         """What is computed inside of loops and branches cannot be looked at."""

@@ -14,7 +14,7 @@ from solver_nas.torch.running import Walk
 from solver_nas.torch.tensors import to_array, to_tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch.fx import Graph as FxGraph
     from torch.fx import Node
@@ -49,6 +49,36 @@ class TorchCourse(Course):
     def start(self, batch: Batch) -> TorchPassage:
         """Let a batch begin."""
         return TorchPassage(self, batch.inputs)
+
+    def slopes(
+        self, batch: Batch, vertices: Sequence[str], loss: Callable[[Any, Any], Any]
+    ) -> Iterator[tuple[str, Array, Array]]:
+        """What some vertices compute, and the gradient of a loss with respect to it."""
+        given = {
+            name: value.detach().requires_grad_() if _learned(value) else value for name, value in self.given().items()
+        }
+        copies = {name: one.clone() if isinstance(one, torch.Tensor) else one for name, one in batch.inputs.items()}
+        given |= copies
+        known: dict[Node, Any] = {}
+        kept: dict[str, torch.Tensor] = {}
+        wanted = {self.node(name): name for name in vertices}
+        found: list[Any] | None = None
+        with no_autocast(), torch.enable_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            for place, node in enumerate(self.walk.nodes):
+                found = self.walk.step(place, known, given)
+                if node in wanted:
+                    kept[wanted[node]] = known[node]
+            assert found is not None, "a graph ends with what it returns"
+            returned = tuple(found[place] for place in self.structure.returned)
+            value: object = loss(returned[0] if len(returned) == 1 else returned, batch.target)
+            if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.requires_grad:
+                raise CalibrationError(f"the loss is one number that depends on the outputs, got {value!r}")
+            gradients: Sequence[torch.Tensor | None] = torch.autograd.grad(
+                value.reshape(()), list(kept.values()), allow_unused=True
+            )
+        for (name, tensor), gradient in zip(kept.items(), gradients, strict=True):
+            yield name, to_array(tensor), to_array(torch.zeros_like(tensor) if gradient is None else gradient)
 
     def findable(self, vertex: str) -> None:
         """What is computed by an operation of the module can be looked at."""
@@ -163,3 +193,7 @@ class TorchPassage(Passage):
                     f"have to be of the shapes that the module was traced with"
                 ) from error
         return found
+
+
+def _learned(value: object) -> bool:
+    return isinstance(value, torch.Tensor) and value.dtype.is_floating_point
