@@ -56,6 +56,10 @@ class Calibration:
     coarse: tuple[str, ...]
     unseen: Mapping[str, str]
 
+    def __repr__(self) -> str:
+        """In a line."""
+        return f"<Calibration: {self.samples} samples, {len(self.watched)} vertices>"
+
     def __str__(self) -> str:
         """In short."""
         lines = [f"{self.samples} samples in {len(self.batches)} batches, statistics of {len(self.watched)} vertices"]

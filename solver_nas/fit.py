@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from solver_nas.limits.sizes import kept_whole
 from solver_nas.normalise import check_normalisation, normalised
 from solver_nas.planning import make_plan, strategy_of
 from solver_nas.requests import is_whole
+from solver_nas.rounds import in_rounds
 from solver_nas.sensitivity import measured
 from solver_nas.solve import GAP, TIME_LIMIT
 from solver_nas.verbs import Outcome, verb
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from solver_nas.change import Change
+    from solver_nas.explain import Explanation
     from solver_nas.frontend import Handle
     from solver_nas.limits import Limits
     from solver_nas.normalise import Normalisation
@@ -45,6 +49,9 @@ def shrink(
     utility: Utility | None = None,
     normalise: Normalisation = "none",
     compensate: bool = True,
+    rounds: int = 1,
+    metric: Callable[[Any], float] | None = None,
+    tolerance: float = 0.0,
     keep_outputs: bool = True,
     on_failure: OnFailure = "raise",
     strategy: Strategy | None = None,
@@ -71,6 +78,11 @@ def shrink(
         normalise: puts the utilities of every vertex on one scale first: `"none"`, `"mean"`, `"sum"`, `"l2"`,
             `"gaussian"`, `"rank"`; see `solver_nas.normalise`.
         compensate: whether weights are refitted if there are samples.
+        rounds: in how many steps, each by the same factor, with utilities measured anew in between. Several rounds are
+            one step for `undo`, and have no `plan`.
+        metric: a function of the model that says how good it is, higher being better: a round after which it is worse
+            by more than `tolerance` is taken back, and is the last one. Use other samples than `data` in it.
+        tolerance: how much of the metric may be lost.
         keep_outputs: whether what the network returns keeps all of its neurons.
         on_failure: if the limits cannot be kept, `"raise"` an error that says why, or `"keep"` the network.
         strategy: as for `delta_nout`.
@@ -97,20 +109,50 @@ def shrink(
     >>> hidden.nout, limits.params(net).value
     (15, 199)
     """
-    held = [held_outputs(_checked(model))] if keep_outputs else []
-    ask = Ask(model, free=tuple(model), limits=[_some(limits), held], insert=False, gap=gap)
     steps = strategy_of(on_failure, strategy, ("raise", "keep"))
-    calibration = _calibration(model, data, progress=progress)
-    if calibration is not None and utility is None:
-        utility = measured(calibration, progress=progress)
-    worth = scaled(model, utility, normalise)
-    plan, explanation = make_plan(ask, worth, steps, time_limit=time_limit, seed=seed, init="preserve")
-    if plan is not None and calibration is not None and compensate and not plan.empty:
-        plan = plan.compensate(calibration, progress=progress)
-    return Outcome(model, (plan, explanation), steps.callbacks)
+    held = [held_outputs(_checked(model))] if keep_outputs else []
+    if not (is_whole(rounds) and rounds >= 1):
+        raise RequestError(f"rounds is a number from 1 on, got {rounds!r}")
+
+    def made(wanted: Limits, samples: object) -> tuple[Plan | None, Explanation | None]:
+        ask = Ask(model, free=tuple(model), limits=[_some(wanted), held], insert=False, gap=gap)
+        calibration = calibration_of(model, samples, progress=progress)
+        own = measured(calibration, progress=progress) if calibration is not None and utility is None else utility
+        worth = scaled(model, own, normalise)
+        plan, explanation = make_plan(ask, worth, steps, time_limit=time_limit, seed=seed, init="preserve")
+        if plan is not None and calibration is not None and compensate and not plan.empty:
+            plan = plan.compensate(calibration, progress=progress)
+        return plan, explanation
+
+    if rounds == 1 and metric is None:
+        return Outcome(model, made(limits, data), steps.callbacks)
+    assert isinstance(model, Editable), "all models are"
+    # Samples that can be gone through once are needed in every round.
+    samples = _samples(data)
+
+    def carried_out() -> Change:
+        return in_rounds(
+            model,
+            _some(limits),
+            lambda stage: made(stage, samples)[0],
+            rounds=int(rounds),
+            metric=metric,
+            tolerance=tolerance,
+            callbacks=steps.callbacks,
+            progress=progress,
+        )
+
+    return Outcome(model, (None, None), steps.callbacks, steps=carried_out)
 
 
-def _calibration(model: Model, data: object, *, progress: bool | None) -> Calibration | None:
+def _samples(data: object) -> object:
+    """Samples that can be gone through as often as is needed."""
+    if isinstance(data, Calibration):
+        raise RequestError("in several rounds, the model is calibrated anew each time: give the samples themselves")
+    return list(data) if isinstance(data, Iterator) else data
+
+
+def calibration_of(model: Model, data: object, *, progress: bool | None) -> Calibration | None:
     """What is known from samples, if there are any.
 
     Raises:

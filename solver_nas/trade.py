@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,9 @@ import numpy as np
 
 from solver_nas.asking import Ask
 from solver_nas.bounds import MEASURED, Bound
+from solver_nas.editable import Editable
 from solver_nas.errors import ImpossibleError, RequestError, TimeLimitError
-from solver_nas.fit import scaled, shrink
+from solver_nas.fit import calibration_of, scaled, shrink
 from solver_nas.frontend import Model, untraced
 from solver_nas.limits import Expression, Now, Peak, now
 from solver_nas.limits.expression import number
@@ -20,6 +22,8 @@ from solver_nas.limits.neurons import held_outputs
 from solver_nas.posing import pose
 from solver_nas.progress import progress
 from solver_nas.requests import is_whole
+from solver_nas.rounds import score
+from solver_nas.sensitivity import measured
 from solver_nas.solve import GAP, TIME_LIMIT, extreme
 
 if TYPE_CHECKING:
@@ -44,6 +48,7 @@ class Compromise:
         kept: the fraction of the utility that is kept.
         bound: no selection within the budget keeps more than this fraction.
         plan: the change, to be applied if this is the one.
+        metric: how good the network is then; `None` if nobody asked.
     """
 
     budget: float
@@ -51,11 +56,12 @@ class Compromise:
     kept: float
     bound: float
     plan: Plan
+    metric: float | None = None
 
     def __repr__(self) -> str:
         """In short, without the plan."""
-        numbers = ", ".join(f"{name}={getattr(self, name):.6g}" for name in ("budget", "cost", "kept", "bound"))
-        return f"Compromise({numbers})"
+        names = ("budget", "cost", "kept", "bound", *(() if self.metric is None else ("metric",)))
+        return f"Compromise({', '.join(f'{name}={getattr(self, name):.6g}' for name in names)})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +74,7 @@ class TradeOff:
         smallest: the least that the network can cost at all.
         present: what it costs now.
         missing: budgets for which nothing was found, and why.
+        metric: how good the network is now; `None` if nobody asked.
     """
 
     title: str
@@ -75,16 +82,20 @@ class TradeOff:
     smallest: float
     present: float
     missing: tuple[tuple[float, str], ...] = ()
+    metric: float | None = None
 
     def __str__(self) -> str:
         """A table."""
         # Whole numbers in full; seconds and the like with six digits.
         style = ">16,.0f" if all(float(point.cost).is_integer() for point in self.points) else ">16,.6g"
-        lines = [f"{self.title:>16}  {'of now':>7}  {'kept':>8}  {'at most':>8}"]
+        measured = self.metric is not None
+        lines = [f"{self.title:>16}  {'of now':>7}  {'kept':>8}  {'at most':>8}" + (f"  {'metric':>8}" * measured)]
         lines += [
             f"{point.cost:{style}}  {point.cost / (self.present or 1.0):>7.1%}  {point.kept:>8.4f}  {point.bound:>8.4f}"
+            + ("" if point.metric is None else f"  {point.metric:>8.4f}")
             for point in self.points
         ]
+        lines += [f"{'as it is':>16}  {'':>7}  {'':>8}  {'':>8}  {self.metric:>8.4f}"] if measured else []
         lines += [f"{amount:{style}}  nothing was found: {why.splitlines()[0]}" for amount, why in self.missing]
         return "\n".join(lines)
 
@@ -98,6 +109,19 @@ class TradeOff:
         if not found:
             best = max(point.kept for point in self.points)
             raise RequestError(f"no point keeps {kept:.4g} of the utility; the most is {best:.4g}")
+        return min(found, key=lambda point: point.cost)
+
+    def best(self, tolerance: float) -> Compromise:
+        """The cheapest point whose metric is at most this much less than that of the network as it is.
+
+        Raises:
+            RequestError: none is, or no metric was asked for.
+        """
+        if self.metric is None:
+            raise RequestError("nothing was measured: give trade_off a metric")
+        found = [point for point in self.points if point.metric is not None and point.metric >= self.metric - tolerance]
+        if not found:
+            raise RequestError(f"no point is within {tolerance:.4g} of the metric of the network as it is")
         return min(found, key=lambda point: point.cost)
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -117,6 +141,8 @@ def trade_off(
     points: int | Sequence[float] = 20,
     *,
     limits: Limits = (),
+    data: object = None,
+    metric: Callable[[Any], float] | None = None,
     utility: Utility | None = None,
     normalise: Normalisation = "none",
     keep_outputs: bool = True,
@@ -132,6 +158,9 @@ def trade_off(
         limit: what the budget is on: `params(net)`, `macs(net)`, `activation_memory(net)`, any expression.
         points: how many budgets, evenly spread; or the budgets themselves, as fractions of the present cost.
         limits: what has to be kept as well.
+        data: samples, as for `shrink`: utilities are measured once, and every point is refitted.
+        metric: a function of the model that says how good it is, higher being better; called for every point, with the
+            model as it would be, and taken back afterwards. Use other samples than `data` in it.
         utility: as for `shrink`.
         normalise: as for `shrink`.
         keep_outputs: as for `shrink`.
@@ -169,22 +198,29 @@ def trade_off(
         step = (Fraction(present) - smallest) / (int(points) - 1)
         # The last one is asked for as it is, since no rounded number need be exactly there.
         budgets = [*(smallest + place * step for place in range(int(points) - 1)), *budgets]
+    calibration = calibration_of(model, data, progress=show_progress)
+    if calibration is not None and utility is None:
+        utility = measured(calibration, progress=show_progress)
     worth = scaled(model, utility, normalise)
+    assert isinstance(model, Editable), "all models are"
+    now_good = score(metric, model)
     found, missing = [], []
     with progress(f"trade-off on {limit}", len(budgets), show=show_progress) as advance:
         for budget in budgets:
             amount = float(budget.factor) * present if isinstance(budget, Now) else float(budget)
             try:
-                plan = shrink.plan(model, [limit <= budget, *[limits]], utility=worth, gap=gap, **options)
+                plan = shrink.plan(
+                    model, [limit <= budget, *[limits]], utility=worth, data=calibration, gap=gap, **options
+                )
             except (ImpossibleError, TimeLimitError) as error:
                 missing.append((amount, error))
             else:
-                found.append(_compromise(limit, plan, amount))
+                found.append(_compromise(limit, plan, amount, _tried(model, plan, metric)))
             advance()
     if not found:
         raise missing[-1][1]
     told = tuple((amount, str(error)) for amount, error in missing)
-    return TradeOff(str(limit), tuple(found), float(smallest), present, told)
+    return TradeOff(str(limit), tuple(found), float(smallest), present, told, now_good)
 
 
 def _fractions(points: object) -> list[Fraction]:
@@ -201,11 +237,26 @@ def _fractions(points: object) -> list[Fraction]:
     return found
 
 
-def _compromise(limit: Expression | Peak, plan: Plan, budget: float) -> Compromise:
+class _BackError(Exception):
+    """Takes a change back."""
+
+
+def _tried(model: Editable, plan: Plan, metric: Callable[[Any], float] | None) -> float | None:
+    """How good a model is with a change, which is taken back."""
+    found = None
+    if metric is not None:
+        with suppress(_BackError), model.transaction():
+            plan.apply()
+            found = score(metric, model)
+            raise _BackError
+    return found
+
+
+def _compromise(limit: Expression | Peak, plan: Plan, budget: float, metric: float | None) -> Compromise:
     everything = sum(float(np.maximum(worth, 0.0).sum()) for worth in plan.utilities.values()) or 1.0
     certificate = plan.certificate
     cost = plan.cost(limit)
-    return Compromise(budget, cost, certificate.objective / everything, certificate.bound / everything, plan)
+    return Compromise(budget, cost, certificate.objective / everything, certificate.bound / everything, plan, metric)
 
 
 def _smallest(

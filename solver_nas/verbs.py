@@ -9,7 +9,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from solver_nas.change import Change, Planned, carry_out
-from solver_nas.errors import RelaxedWarning
+from solver_nas.errors import RelaxedWarning, RequestError
 from solver_nas.planning import impossible
 
 if TYPE_CHECKING:
@@ -30,9 +30,19 @@ class Outcome(Generic[T]):
         model: Model,
         made: tuple[T | None, Explanation | None],
         callbacks: tuple[Callback, ...] = (),
+        *,
+        steps: Callable[[], Change] | None = None,
     ) -> None:
-        """Keep what the verb has found."""
+        """Keep what the verb has found.
+
+        Args:
+            model: what changes.
+            made: the plan, and why it is not what was asked for.
+            callbacks: told of the change.
+            steps: carries out what has no plan beforehand, since each step depends on those before it.
+        """
         self.model, (self.plan, self.explanation), self.callbacks = model, made, callbacks
+        self.steps = steps
 
 
 class Verb(Protocol[P, T_co]):
@@ -56,6 +66,8 @@ def verb(planned: type[T]) -> Callable[[Callable[P, Outcome[T]]], Verb[P, T]]:
         @wraps(work_out)
         def do(*args: P.args, **kwargs: P.kwargs) -> Change:
             made = work_out(*args, **kwargs)
+            if made.steps is not None:
+                return made.steps()
             warning = getattr(made.plan, "warning", "")
             if warning:
                 warnings.warn(RelaxedWarning(warning), stacklevel=2)
@@ -64,6 +76,8 @@ def verb(planned: type[T]) -> Callable[[Callable[P, Outcome[T]]], Verb[P, T]]:
         @wraps(work_out)
         def plan(*args: P.args, **kwargs: P.kwargs) -> T:
             made = work_out(*args, **kwargs)
+            if made.steps is not None:
+                raise RequestError("several rounds cannot be planned: each depends on what the one before it has made")
             if made.plan is None:
                 assert made.explanation is not None, "keeping everything is explained"
                 raise impossible(made.explanation)

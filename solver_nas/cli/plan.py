@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from solver_nas import api
+from solver_nas import api, utilities
+from solver_nas.calibrate import calibrate
 from solver_nas.cli.console import failures_told, impossible_told, show_json, show_table, waiting
 from solver_nas.cli.models import (
     Data,
@@ -29,6 +32,7 @@ from solver_nas.cli.models import (
 from solver_nas.cli.options import shared
 from solver_nas.errors import RequestError
 from solver_nas.fit import shrink as fitted
+from solver_nas.frontend import Handle
 from solver_nas.inspection import inspect
 from solver_nas.magnitude import magnitude
 from solver_nas.normalise import normalised
@@ -38,12 +42,11 @@ from solver_nas.solve import GAP, TIME_LIMIT
 from solver_nas.worth import default_utility
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rich.table import Table
 
+    from solver_nas.calibrate import Calibration
     from solver_nas.change import Plan
-    from solver_nas.frontend import Handle
+    from solver_nas.compensate import Compensation
     from solver_nas.limits import Limit
     from solver_nas.onnx import OnnxModel
 
@@ -55,7 +58,7 @@ PLAN_EXAMPLES = (
 APPLY_EXAMPLES = ("solver-nas apply model.onnx plan.json -o smaller.onnx",)
 SHRINK_EXAMPLES = (
     "solver-nas shrink model.onnx --macs 0.5 -o smaller.onnx",
-    "solver-nas shrink model.onnx --macs 0.5 --utility activation --data samples.npz -o smaller.onnx",
+    "solver-nas shrink model.onnx --macs 0.5 --data samples.npz -o smaller.onnx",
 )
 _ROWS = 40  # of a table, unless all are wanted
 
@@ -64,7 +67,10 @@ class Utility(StrEnum):
     """What a neuron is worth."""
 
     L2 = "l2"
+    L1 = "l1"
     ACTIVATION = "activation"
+    RECONSTRUCTION = "reconstruction"
+    MEASURED = "measured"
 
 
 class Scale(StrEnum):
@@ -96,8 +102,9 @@ Freeze = Annotated[
 Worth = Annotated[
     Utility | None,
     typer.Option(
-        help="l2: the norm of a neuron's weights. activation: what it contributes to its readers on --data.",
-        show_default="activation with --data, otherwise l2",
+        help="l2, l1: norms of a neuron's weights. activation: what it contributes to its readers on --data. "
+        "reconstruction: what of that no refit can save. measured: that, in the unit of the outputs.",
+        show_default="measured with --data, otherwise l2",
     ),
 ]
 Normalise = Annotated[
@@ -161,22 +168,35 @@ def plan(
     """
     with failures_told(), impossible_told(quiet=not asked.as_json):
         writable(output)
-        model, found, seconds = _planned(asked)
+        model, found, seconds, _ = _planned(asked)
         if output is not None:
             save_plan(found, output)
         _Told(model, found, seconds, asked.as_json).show(output)
 
 
 @shared(Asked)
-def shrink(asked: Asked, *, output: Out, external: External = None) -> None:
+def shrink(
+    asked: Asked,
+    *,
+    output: Out,
+    refit: Annotated[bool, typer.Option(help="Whether weights are refitted if there are samples.")] = True,
+    external: External = None,
+) -> None:
     """Plan and apply in one go.
+
+    With --data, what neurons are worth is measured, and the weights that remain are refitted so that the model computes
+    what it did as far as that can be done without training.
 
     The changed model is checked, run, and compared with the original without the neurons that go, before anything is
     written.
     """
     with failures_told(), impossible_told(quiet=not asked.as_json):
         writable(output)
-        model, found, seconds = _planned(asked)
+        model, found, seconds, calibration = _planned(asked)
+        if refit and calibration is not None:
+            start = time.perf_counter()
+            found = found.compensate(calibration, progress=False if asked.as_json else None)
+            seconds["refit"] = time.perf_counter() - start
         told = _Told(model, found, seconds, asked.as_json)
         _carry_out(model, found, output, seconds, external=external, quiet=asked.as_json)
         told.show(output)
@@ -211,8 +231,8 @@ def apply(
         told.show(output)
 
 
-def _planned(asked: Asked) -> tuple[OnnxModel, Plan, dict[str, float]]:
-    """The model, the plan for it, and how long what took."""
+def _planned(asked: Asked) -> tuple[OnnxModel, Plan, dict[str, float], Calibration | None]:
+    """The model, the plan for it, how long what took, and what is known from samples, if there are any."""
     clock = [time.perf_counter()]
     with waiting("reading", quiet=asked.as_json):
         model = opened(asked.model, asked.input_shape, asked.data)
@@ -233,26 +253,36 @@ def _planned(asked: Asked) -> tuple[OnnxModel, Plan, dict[str, float]]:
     wanted = (asked.macs, asked.params, asked.memory, asked.activations)
     if not changes and all(one is None for one in wanted) and asked.multiple == 1:
         raise RequestError("say what is wanted: --set NAME=-16, or a limit such as --macs 0.5")
-    worth = _worth(asked, model)
+    worth, calibration = _worth(asked, model)
     clock.append(time.perf_counter())
     with waiting("solving", quiet=asked.as_json):
         found = _solved(asked, model, changes, limits, worth)
     seconds = {"read": clock[1] - clock[0], "labels": clock[2] - clock[1], "utility": clock[3] - clock[2]}
-    return model, found, {**seconds, **found.certificate.seconds}
+    return model, found, {**seconds, **found.certificate.seconds}, calibration
 
 
-def _worth(asked: Asked, model: OnnxModel) -> Callable[[Handle], Any]:
-    """What a neuron is worth, on one scale for all layers."""
-    kind = asked.utility or (Utility.L2 if asked.data is None else Utility.ACTIVATION)
-    scale = asked.normalise or (Scale.MEAN if kind is Utility.L2 else Scale.NONE)
-    if kind is Utility.ACTIVATION:
-        if asked.data is None:
-            raise RequestError("--utility activation needs samples to pass through the model: --data FILE.npz")
-        from solver_nas.onnx import calibrate
+def _worth(asked: Asked, model: OnnxModel) -> tuple[Callable[[Handle], Any], Calibration | None]:
+    """What a neuron is worth, on one scale for all layers, and what is known from samples, if there are any."""
+    kind = asked.utility or (Utility.L2 if asked.data is None else Utility.MEASURED)
+    norms = kind in (Utility.L1, Utility.L2)
+    scale = asked.normalise or (Scale.MEAN if norms else Scale.NONE)
+    if asked.data is None:
+        if not norms:
+            raise RequestError(f"--utility {kind.value} needs samples to pass through the model: --data FILE.npz")
+        return normalised(_UTILITIES[kind], scale.value), None
+    show = False if asked.as_json else None
+    calibration = calibrate(model, arrays(asked.data), progress=show)
+    worth = _UTILITIES.get(kind) or utilities.measured(calibration, progress=show)
+    return normalised(worth, scale.value), calibration
 
-        calibrate(model, arrays(asked.data))
-        return normalised(default_utility, scale.value)
-    return normalised(magnitude, scale.value)
+
+#: All but what is measured, which is made from a calibration.
+_UTILITIES: dict[Utility, Callable[[Handle], Any]] = {
+    Utility.L2: magnitude,
+    Utility.L1: utilities.l1,
+    Utility.ACTIVATION: default_utility,
+    Utility.RECONSTRUCTION: utilities.reconstruction,
+}
 
 
 def _solved(
@@ -303,6 +333,8 @@ class _Told:
         show_table(self._sizes())
         show_table(self._costs())
         typer.echo(str(self._plan.certificate))
+        if self._plan.compensation is not None:
+            typer.echo(str(self._plan.compensation))
         for note in self._plan.notes:
             typer.echo(note)
         typer.echo(", ".join(f"{phase} {one:.2f} s" for phase, one in self._seconds.items()))
@@ -340,6 +372,16 @@ class _Told:
             "after": dict(self._after),
             "limits": {limit: list(amounts) for limit, amounts in self._limited.items()},
             "seconds": self._seconds,
+            "refit": _refit(self._plan.compensation),
             "notes": list(self._plan.notes),
             "output": None if where is None else str(where),
         }
+
+
+def _refit(found: Compensation | None) -> dict[str, object] | None:
+    """What refitting has led to; what is not known is left out."""
+    if found is None:
+        return None
+    errors = {"error": found.error, "without": found.plain}
+    known = {name: error for name, error in errors.items() if math.isfinite(error)}
+    return {"layers": sum(1 for refit in found.refits.values() if refit.how == "refitted"), **known}

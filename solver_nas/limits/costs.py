@@ -14,7 +14,7 @@ from solver_nas.costs import alive, parameters, shaped
 from solver_nas.errors import GraphError, RequestError
 from solver_nas.frontend import Model, untraced
 from solver_nas.labels import Volume
-from solver_nas.limits.expression import Cost, Expression, Now, number, shown
+from solver_nas.limits.expression import Cost, Expression, Now, halfway, number, shown
 from solver_nas.limits.view import Limit, Of, View, titled
 
 if TYPE_CHECKING:
@@ -123,6 +123,12 @@ class _Peak(Limit):
             Bound(f"{text} (when {name!r} is computed)", terms, None, end, family=text)
             for name, terms in self.peak.moments(view)
         ]
+
+    def stage(self, view: View, share: Fraction) -> list[Limit]:
+        """It comes nearer by equal factors."""
+        value = self.peak.at(view.past)
+        end = value * self.end.factor + self.end.offset if isinstance(self.end, Now) else self.end
+        return [_Peak(self.peak, halfway(value, end, share))]
 
     def __str__(self) -> str:
         """As it is written."""

@@ -261,6 +261,15 @@ class Expression:
         return "".join(["-" * first[0] + first[1], *(f" {'-' if minus else '+'} {part}" for minus, part in rest)])
 
 
+def halfway(value: Fraction, end: Fraction, share: Fraction) -> Fraction:
+    """What an amount may be when a share of the way to its upper end is gone, step by step by the same factor."""
+    if share == 1 or value <= end:
+        return end
+    if end <= 0:
+        return value + (end - value) * share
+    return end * Fraction(float(value / end) ** float(1 - share))
+
+
 def _scaled(curve: Curve, factor: Fraction) -> Curve:
     if factor == 1:
         return curve
@@ -306,6 +315,17 @@ class Comparison(Limit):
         ends = [None if one is None else one - constant for one in (low, high)]
         bound = self.expression._bound(view, text, *ends)  # noqa: SLF001 - likewise
         return [replace(bound, told=(constant, Fraction(1)))]
+
+    def stage(self, view: View, share: Fraction) -> list[Limit]:
+        """An upper end comes nearer by equal factors; what has to be exact, has to at the end."""
+        counted, measured = self.expression.at(view.past)
+        value = counted + Fraction(measured) + self.expression._constant  # noqa: SLF001 - one concept in two classes
+        end = value * self.end.factor + self.end.offset if isinstance(self.end, Now) else self.end
+        if self.sign == "==" and share < 1:
+            return []
+        if self.sign == "<=":
+            end = halfway(value, end, share)
+        return [replace(self, end=end, text=f"{self.text} (= {shown(end)})")]
 
     def __str__(self) -> str:
         """As it is written."""

@@ -16,6 +16,8 @@ from solver_nas.limits.view import Limit, Of, View, titled
 from solver_nas.requests import is_row, is_whole
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from solver_nas.bounds import Restriction
     from solver_nas.labels import Block
 
@@ -89,6 +91,10 @@ class _Frozen(Limit):
                 said = self.text or f"freeze({', '.join(self.what)})"
                 found.append(Frozen(f"{said} (vertex {name!r})", np.unique(np.concatenate(labels))))
         return found
+
+    def stage(self, view: View, share: Fraction) -> list[Limit]:  # noqa: ARG002 - the same all the way
+        """It holds on the whole way."""
+        return [self]
 
     def __str__(self) -> str:
         """As it is written."""

@@ -74,6 +74,18 @@ class _Each(Limit):
                 found.append(Bound(f"{self.text} (vertex {name!r})", (term,), low, high, told=self.told(before)))
         return found
 
+    def stage(self, view: View, share: Fraction) -> list[Limit]:
+        """Lower ends hold on the whole way, upper ends at the end; nothing new comes on the way to less."""
+        found: list[Limit] = []
+        for bound in self.resolve(view) if self.counted is not Counted.NEW else []:
+            assert isinstance(bound, Bound), "it resolves to bounds"
+            size = sizes[view.model[bound.terms[0].volume.vertex]]
+            if bound.low is not None:
+                found.append(size >= bound.low)
+            if bound.high is not None and share == 1:
+                found.append(size <= bound.high)
+        return found
+
     def __str__(self) -> str:
         """As it is written."""
         return titled(self.text, self.of)
@@ -171,6 +183,10 @@ class _Multiple(Limit):
                     Lattice(f"multiple_of({self.step}) (vertex {name!r})", labels, self.step, also, self.of is None)
                 )
         return found
+
+    def stage(self, view: View, share: Fraction) -> list[Limit]:  # noqa: ARG002 - the same all the way
+        """It holds on the whole way."""
+        return [self]
 
     def __str__(self) -> str:
         """As it is written."""

@@ -15,6 +15,8 @@ from solver_nas.graph import Port
 from solver_nas.requests import is_row
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from solver_nas.bounds import Restriction
     from solver_nas.graph import Graph
     from solver_nas.labels import IntArray, Labels
@@ -163,6 +165,18 @@ class Limit(ABC):
     @abstractmethod
     def resolve(self, view: View) -> list[Restriction]:
         """What it says about the sizes of a network."""
+
+    def stage(self, view: View, share: Fraction) -> list[Limit]:  # noqa: ARG002 - for those that can be
+        """This limit for a part of the way to a smaller network, in numbers that do not speak of the present.
+
+        Args:
+            view: of the network before the first step.
+            share: how much of the way is gone; 1 at the end.
+
+        Raises:
+            RequestError: it speaks of neurons or sizes in a way that is lost on the way.
+        """
+        raise RequestError(f"{self} speaks of what there is before the change, and cannot be kept in several rounds")
 
     def __repr__(self) -> str:
         """As it is written."""

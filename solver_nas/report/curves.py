@@ -50,5 +50,15 @@ def trade_off_curve(curve: TradeOff, path: str | PathLike[str]) -> None:
     axes.set_ylabel("utility kept")
     axes.set_xlim(0.0, 1.02)
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(loc="lower right", frameon=False)
+    handles, names = axes.get_legend_handles_labels()
+    measured = [(budget, point.metric) for budget, point in zip(budgets, curve.points, strict=True)]
+    if curve.metric is not None:
+        other = axes.twinx()
+        other.plot(*zip(*measured, strict=True), color="C2", linewidth=0.7, marker="s", markersize=4, label="metric")
+        other.axhline(curve.metric, color="C2", linestyle="--", linewidth=0.7, label="metric now")
+        other.set_ylabel("metric", color="C2")
+        other.tick_params(axis="y", colors="C2")
+        more, others = other.get_legend_handles_labels()
+        handles, names = [*handles, *more], [*names, *others]
+    axes.legend(handles, names, loc="lower right", frameon=False)
     figure.savefig(Path(path))
