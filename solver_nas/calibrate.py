@@ -20,6 +20,7 @@ from solver_nas.observe import (
     by_sample,
     observed,
 )
+from solver_nas.passage import is_held
 from solver_nas.progress import progress as show_progress
 from solver_nas.readers import found_of
 from solver_nas.requests import is_whole
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from solver_nas.passage import Batch, Course
 
+HELD_BACK = 0.25  # of the batches
+_MOST_HELD_BACK = 0.5
 _BATCHES = 8  # that samples are parted into at least, if they are so many
 
 
@@ -42,6 +45,7 @@ class Calibration:
     Args:
         model: whose it is.
         batches: the samples, as the model takes them. No activations are kept.
+        held_back: which share of the batches was held back to judge by.
         samples: how many samples there are.
         watched: vertices of which statistics were gathered.
         coarse: those of them that have too many neurons for all pairs to be kept, so that only means and variances are
@@ -51,6 +55,7 @@ class Calibration:
 
     model: Editable
     batches: tuple[Batch, ...]
+    held_back: float
     samples: int
     watched: tuple[str, ...]
     coarse: tuple[str, ...]
@@ -74,12 +79,13 @@ def calibrate(
     batches: object,
     *,
     loss: Callable[[Any, Any], Any] | None = None,
+    held_back: float = HELD_BACK,
     batch_size: int | None = None,
     progress: bool | None = None,
 ) -> Calibration:
     """Record what neurons do while samples pass through a model, replacing what was recorded before.
 
-    For every vertex whose output parameters read: mean and second moments of all pairs of neurons over all samples and
+    For every vertex whose output parameters read: mean and second moments of all pairs of neurons over samples and
     positions (of more than 2,048 neurons only variances), in double precision. From then on, neurons are worth by
     default what they contribute to the vertices that read them, see `default_utility`.
 
@@ -95,6 +101,9 @@ def calibrate(
             gradient is taken, for `utilities.taylor` and `utilities.fisher`: returns one number, a mean over samples;
             written with `autograd.numpy` for networks of NumPy layers, with `torch` for modules. ONNX models have no
             gradients.
+        held_back: which share of the batches is held back, up to a half: statistics are those of the others; how far
+            these are to be trusted, how sensitive the model is, and whether weights are refitted, is judged by these
+            batches. 0 for data that are all there is: then they are judged by what they were made from.
         batch_size: how many samples pass at once where the model takes any number. It bounds the memory that is needed.
         progress: whether to show a bar; by default on a terminal if it takes long.
 
@@ -106,6 +115,8 @@ def calibrate(
     """
     if not isinstance(model, Editable):
         raise CalibrationError(f"expected a network, got {untraced(model)}")
+    if isinstance(held_back, bool) or not 0 <= held_back <= _MOST_HELD_BACK:
+        raise CalibrationError(f"a share of the samples from 0 to {_MOST_HELD_BACK} is held back, got {held_back!r}")
     given = gathered(model, batches, batch_size)
     course = model.course()
     wanted = worth_watching(model)
@@ -113,19 +124,21 @@ def calibrate(
     wanted = {name: pairs for name, pairs in wanted.items() if name not in unseen}
     names = [name for name in model.graph.order if name in wanted]
     found = {name: ActivationStatistics.empty(model[name].nout, pairs=wanted[name]) for name in names}
+    held = dict(found)
     tensors = {name: model.tensor(name) for name in names}
     with show_progress("gathering statistics", len(given), show=progress) as advance:
-        for batch in given:
+        for number, batch in enumerate(given):
+            into = held if is_held(number, held_back) else found
             for name, value in course.watch(batch, names):
-                rows = by_neuron(value, tensors[name])
-                statistics = found[name].seen(rows)
+                statistics = into[name].seen(by_neuron(value, tensors[name]))
                 if not np.isfinite(statistics.power).all():
                     raise CalibrationError(
                         f"vertex {name!r} computes NaN, infinity, or numbers whose squares are, for these samples; "
                         f"nothing was recorded"
                     )
-                found[name] = statistics
+                into[name] = statistics
             advance()
+    found = {name: statistics.judged(held[name]) for name, statistics in found.items()}
     slopes = {} if loss is None else _slopes(model, course, given, names, loss, progress=progress)
     remembered = {
         name: replace(seen, statistics=None, slopes=None)
@@ -139,7 +152,7 @@ def calibrate(
     model.observers.update(remembered)
     coarse = tuple(name for name in names if wanted[name] and found[name].gram is None)
     samples = sum(batch.rows or 1 for batch in given)
-    return Calibration(model, given, samples, tuple(names), coarse, unseen)
+    return Calibration(model, given, held_back, samples, tuple(names), coarse, unseen)
 
 
 def _slopes(

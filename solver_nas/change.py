@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from solver_nas.apply import build, follow
-from solver_nas.compensate import HELD_BACK, compensation
+from solver_nas.compensate import compensation
 from solver_nas.errors import PlanError, RequestError
 from solver_nas.limits import Expression, Peak, View
 from solver_nas.limits.expression import shown
@@ -46,6 +46,10 @@ class Calibrated(Protocol):
     @property
     def batches(self) -> Sequence[Batch]:
         """The samples."""
+
+    @property
+    def held_back(self) -> float:
+        """Which share of the batches is held back to judge by."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,22 +166,18 @@ class Plan:
         self._check_start()
         return build(self.blueprint, self.model.arrays, self.model.fill_of, self.seed, self.init)
 
-    def compensate(
-        self, calibration: Calibrated, *, held_back: float = HELD_BACK, progress: bool | None = None
-    ) -> Plan:
+    def compensate(self, calibration: Calibrated, *, progress: bool | None = None) -> Plan:
         """The same plan with weights that take over what the neurons that go have done.
 
         Every dense layer and convolution behind a change is refitted by ridge regression, from the first to the last:
         reading what the layers before it, already refitted, compute now, it is to compute what it has computed before.
-        The ridge pulls towards the present weights. Some batches are held back to judge by: how strong the ridge is,
+        The ridge pulls towards the present weights. Batches that were held back are judged by: how strong the ridge is,
         and whether a layer is refitted at all, is decided on these; and if what the model returns does not come closer
         on them, nothing is. Weights that several vertices share are left as they are. Biases take over what is
         constant.
 
         Args:
             calibration: of the same model, from `calibrate`.
-            held_back: which share of the batches is held back, up to a half. With 0, what is fitted is also what is
-                judged by: for data that are all there is.
             progress: whether to show a bar; by default on a terminal if it takes long.
 
         Returns:
@@ -194,7 +194,9 @@ class Plan:
             raise RequestError("this is the calibration of another model; calibrate the one that the plan is for")
         plain = self._selected()
         batches = calibration.batches
-        found = compensation(self.model, self.blueprint, plain, batches, held_back=held_back, progress=progress)
+        found = compensation(
+            self.model, self.blueprint, plain, batches, held_back=calibration.held_back, progress=progress
+        )
         return replace(self, compensation=found)
 
     def follow(self, arrays: Mapping[str, Array]) -> dict[str, Array]:

@@ -11,6 +11,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from solver_nas.errors import CalibrationError
 from solver_nas.linear import Linear
 from solver_nas.outcomes import error_of, judged, outcome, spread_of
+from solver_nas.passage import is_held
 from solver_nas.progress import progress as show_progress
 
 if TYPE_CHECKING:
@@ -27,10 +28,9 @@ if TYPE_CHECKING:
 _MOST_FEATURES = 4608  # 512 channels under a window of 3 x 3; of more, only the bias is fitted
 _MOST_ROWS = 16  # times the number of features: more positions hardly tell anything new
 _FEWEST_ROWS = 4096
-_RIDGES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # relative to the mean square of what is read
+_RIDGES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # relative to the mean square of what is read
+_SHARES = (1.0, 0.6, 0.3)  # of the way to new weights
 _MEMORY = 2**31  # bytes of tensors that batches on their way may take together; beyond, they begin again at each stop
-_MOST_HELD_BACK = 0.5
-HELD_BACK = 0.25  # of the batches
 
 
 class Refit(NamedTuple):
@@ -83,7 +83,7 @@ def compensation(
     arrays: Mapping[str, Array],
     batches: Sequence[Batch],
     *,
-    held_back: float = HELD_BACK,
+    held_back: float,
     progress: bool | None = None,
 ) -> Compensation:
     """Fit the weights of all vertices that read something else than before, from the first to the last.
@@ -95,13 +95,8 @@ def compensation(
         batches: samples.
         held_back: which share of the batches is held back to judge by; 0 to judge by those that are fitted, too.
         progress: whether to show a bar; by default on a terminal if it takes long.
-
-    Raises:
-        CalibrationError: no such share can be held back.
     """
-    if not 0 <= held_back <= _MOST_HELD_BACK:
-        raise CalibrationError(f"a share of the samples from 0 to {_MOST_HELD_BACK} is held back, got {held_back!r}")
-    return _Fitting(model, blueprint, arrays, batches, round(1 / held_back) if held_back else 0).run(progress=progress)
+    return _Fitting(model, blueprint, arrays, batches, held_back).run(progress=progress)
 
 
 class _Fitting:
@@ -111,9 +106,9 @@ class _Fitting:
         blueprint: Blueprint,
         arrays: Mapping[str, Array],
         batches: Sequence[Batch],
-        every: int,
+        held_back: float,
     ) -> None:
-        self._every = every  # so many batches, one is held back; 0 for none
+        self._held_back = held_back
         self._model, self._blueprint, self._arrays, self._batches = model, blueprint, dict(arrays), batches
         self._before = _Fleet(model.course(), model.graph, batches)
         self._after = _Fleet(model.course(blueprint, arrays), blueprint.after, batches)
@@ -130,26 +125,40 @@ class _Fitting:
                 else:
                     self._shift(place)
                 advance()
-        plain, error = self._judged()
-        if not error < plain:
-            # Each layer came closer by itself, and yet the outputs did not.
-            return Compensation({}, self._refits, plain, plain)
-        return Compensation(self._fitted, self._refits, plain, error)
+        return self._chosen()
 
-    def _judged(self) -> tuple[float, float]:
-        """How far the outputs are off on what was held back: without the new weights, and with them."""
-        held = [batch for number, batch in enumerate(self._batches) if not self._every or self._is_held(number)]
+    def _chosen(self) -> Compensation:
+        """All of the way to the new weights, or a part of it, or none: what brings the outputs closest."""
+        held = [batch for number, batch in enumerate(self._batches) if not self._held_back or self._is_held(number)]
         if not held:
-            return np.nan, np.nan
+            return Compensation({}, self._refits, np.nan, np.nan)
         names = judged(self._model.graph)
         wanted = [outcome(self._before.course.start(batch), names) for batch in held]
         scale = spread_of(wanted)
-        courses = (self._model.course(self._blueprint, self._plain), self._after.course)
-        errors = [
-            [error_of(outcome(course.start(batch), names), one, scale) for batch, one in zip(held, wanted, strict=True)]
-            for course in courses
-        ]
-        return float(np.mean(errors[0])), float(np.mean(errors[1]))
+
+        def error(course: Course) -> float:
+            pairs = zip(held, wanted, strict=True)
+            return float(np.mean([error_of(outcome(course.start(batch), names), one, scale) for batch, one in pairs]))
+
+        plain = error(self._model.course(self._blueprint, self._plain))
+        best: dict[str, Array] = {}
+        least = plain
+        for share in _SHARES if self._fitted else ():
+            # Each layer came closer by itself; that the outputs do is another question.
+            arrays = {key: self._between(key, array, share) for key, array in self._fitted.items()}
+            for key, array in arrays.items():
+                self._after.course.exchange(key, array)
+            found = error(self._after.course)
+            if found < least:
+                best, least = arrays, found
+            elif best:
+                break
+        return Compensation(best, self._refits, plain, least)
+
+    def _between(self, key: str, array: Array, share: float) -> Array:
+        """A part of the way from the present to the new numbers of a parameter."""
+        before = np.asarray(self._plain[key])
+        return array if share == 1 else (before + share * (array - before)).astype(array.dtype)
 
     def _places(self) -> Iterator[Linear | Shift]:
         """What is fitted, in order: linear vertices behind something that has changed, whose weights nobody shares."""
@@ -204,7 +213,7 @@ class _Fitting:
         except CalibrationError as error:
             self._refits[place.vertex] = Refit(np.nan, np.nan, np.nan, f"left as it is: {error}")
             return
-        found = _best(fitting, held if self._every else fitting, centred=centred, bias=place.bias is not None)
+        found = _best(fitting, held if self._held_back else fitting, centred=centred, bias=place.bias is not None)
         if found is None:
             return
         change, shift, refit = found
@@ -229,7 +238,7 @@ class _Fitting:
                 missing[self._is_held(number)].append(apart)
         except CalibrationError:
             return
-        missing[1] = missing[1] if self._every else missing[0]
+        missing[1] = missing[1] if self._held_back else missing[0]
         if not missing[0] or not missing[1]:
             return
         shift = np.mean(missing[0], axis=0)
@@ -245,7 +254,7 @@ class _Fitting:
         return len(readers) == 1 and self._model.shift(graph.vertex(readers[0])) is not None
 
     def _is_held(self, number: int) -> bool:
-        return bool(self._every) and number % self._every == self._every - 1
+        return is_held(number, self._held_back)
 
     def _put(self, key: str, array: Array) -> None:
         self._fitted[key] = self._arrays[key] = array

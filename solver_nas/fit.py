@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,12 @@ from solver_nas.limits.neurons import held_outputs
 from solver_nas.limits.sizes import kept_whole
 from solver_nas.normalise import check_normalisation, normalised
 from solver_nas.planning import make_plan, strategy_of
+from solver_nas.reconstruction import reconstruction
 from solver_nas.requests import is_whole
 from solver_nas.rounds import in_rounds
 from solver_nas.sensitivity import measured
 from solver_nas.solve import GAP, TIME_LIMIT
+from solver_nas.utilities import deviation_times_outgoing
 from solver_nas.verbs import Outcome, verb
 
 if TYPE_CHECKING:
@@ -117,12 +120,18 @@ def shrink(
     def made(wanted: Limits, samples: object) -> tuple[Plan | None, Explanation | None]:
         ask = Ask(model, free=tuple(model), limits=[_some(wanted), held], insert=False, gap=gap)
         calibration = calibration_of(model, samples, progress=progress)
-        own = measured(calibration, progress=progress) if calibration is not None and utility is None else utility
-        worth = scaled(model, own, normalise)
-        plan, explanation = make_plan(ask, worth, steps, time_limit=time_limit, seed=seed, init="preserve")
-        if plan is not None and calibration is not None and compensate and not plan.empty:
-            plan = plan.compensate(calibration, progress=progress)
-        return plan, explanation
+        found: list[tuple[float, tuple[Plan | None, Explanation | None]]] = []
+        for own in _utilities(calibration, utility, progress=progress):
+            worth = scaled(model, own, normalise)
+            plan, explanation = make_plan(ask, worth, steps, time_limit=time_limit, seed=seed, init="preserve")
+            error = math.inf
+            if plan is not None and not plan.empty and calibration is not None and (compensate or utility is None):
+                refitted = plan.compensate(calibration, progress=progress)
+                assert refitted.compensation is not None, "just made"
+                error = refitted.compensation.error if compensate else refitted.compensation.plain
+                plan = refitted if compensate else plan
+            found.append((math.inf if math.isnan(error) else error, (plan, explanation)))
+        return min(found, key=lambda one: one[0])[1]
 
     if rounds == 1 and metric is None:
         return Outcome(model, made(limits, data), steps.callbacks)
@@ -143,6 +152,17 @@ def shrink(
         )
 
     return Outcome(model, (None, None), steps.callbacks, steps=carried_out)
+
+
+def _utilities(
+    calibration: Calibration | None, utility: Utility | None, *, progress: bool | None
+) -> Iterator[Utility | None]:
+    """What is tried: the caller's, or several that are measured, of which no one is best for all networks."""
+    if calibration is None or utility is not None:
+        yield utility
+    else:
+        yield measured(calibration, reconstruction, progress=progress)
+        yield measured(calibration, deviation_times_outgoing, progress=progress)
 
 
 def _samples(data: object) -> object:

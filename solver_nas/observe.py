@@ -23,6 +23,11 @@ Floats = NDArray[np.float64]
 #: Most neurons for which all pairs are kept: 2048 x 2048 numbers of 8 bytes are 32 MiB.
 GRAM_LIMIT = 2048
 
+#: What is added to variances when neurons are predicted from each other, as a fraction of the mean variance: by
+#: default, and what is tried where samples are held back to judge by.
+RIDGE = 1e-3
+RIDGES = (1e-3, 1e-2, 1e-1, 0.3, 1.0, 3.0, 10.0)
+
 #: Weight of the newest value in the average of `ActivationContribution`, which says where it comes from.
 SMOOTHING = 0.2
 
@@ -36,6 +41,8 @@ class ActivationStatistics(Observer):
         mean: shape (neurons,).
         moments: uncentred second moments: all of them, E[a a'], shape (neurons, neurons), or only
             those on the diagonal, E[a^2], shape (neurons,).
+        ridge: how far the moments are to be trusted when neurons are predicted from each other: what is added to the
+            variance of each, as a fraction of the mean variance.
 
     >>> seen = ActivationStatistics.empty(2).seen(np.array([[1.0, 0.0], [3.0, 2.0]]))
     >>> seen.mean
@@ -48,6 +55,7 @@ class ActivationStatistics(Observer):
     count: int
     mean: Floats
     moments: Floats
+    ridge: float = RIDGE
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -81,6 +89,40 @@ class ActivationStatistics(Observer):
         """Standard deviation, shape (neurons,)."""
         return np.sqrt(np.maximum(self.power - self.mean**2, 0.0))
 
+    @property
+    def covariance(self) -> Floats | None:
+        """E[a a'] - E[a] E[a'], shape (neurons, neurons); `None` if only the diagonal was kept."""
+        return None if self.gram is None else self.gram - np.outer(self.mean, self.mean)
+
+    def judged(self, held: ActivationStatistics) -> ActivationStatistics:
+        """The same with the ridge by which neurons are predicted best on samples that were held back.
+
+        Each neuron is predicted from all others, each as important as it varies.
+
+        Args:
+            held: statistics of these samples.
+        """
+        covariance, other = self.covariance, held.covariance
+        if covariance is None or other is None or not self.count or not held.count:
+            return self
+        # Means are those that were known before.
+        apart = held.mean - self.mean
+        other = other + np.outer(apart, apart)
+        unit = float(np.trace(covariance)) / max(len(covariance), 1)
+        if not unit > 0:
+            return self
+        values, vectors = np.linalg.eigh(covariance)
+        turned = vectors.T @ other @ vectors
+        best, least = self.ridge, np.inf
+        for ridge in RIDGES:
+            inverse = 1.0 / (np.maximum(values, 0.0) + ridge * unit)
+            mixed = vectors * inverse
+            alone = (vectors * mixed).sum(axis=1)
+            error = float((((mixed @ turned) * mixed).sum(axis=1) / alone**2).sum())
+            if error < least:
+                best, least = ridge, error
+        return replace(self, ridge=best)
+
     def seen(self, rows: NDArray[Any]) -> ActivationStatistics:
         """The statistics after more activations.
 
@@ -97,6 +139,7 @@ class ActivationStatistics(Observer):
             count,
             self.mean + share * (rows.mean(axis=0) - self.mean),
             self.moments + share * (new / len(rows) - self.moments),
+            self.ridge,
         )
 
     def select(self, moved: NDArray[np.intp]) -> ActivationStatistics:
@@ -104,7 +147,7 @@ class ActivationStatistics(Observer):
         moments = _followed(self.moments, moved)
         if self.moments.ndim == 2:
             moments = _followed(moments.T, moved).T
-        return ActivationStatistics(self.count, _followed(self.mean, moved), moments)
+        return ActivationStatistics(self.count, _followed(self.mean, moved), moments, self.ridge)
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,3 +202,14 @@ def rows_of(inputs: Mapping[str, Any]) -> int:
 def memory_of(values: Iterable[Any]) -> int:
     """Bytes of arrays, each counted once."""
     return sum({id(value): int(getattr(value, "nbytes", 0)) for value in values}.values())
+
+
+def is_held(number: int, held_back: float) -> bool:
+    """Whether a batch is held back.
+
+    Args:
+        number: of the batch, from 0 on.
+        held_back: which share of the batches is.
+    """
+    every = round(1 / held_back) if held_back else 0
+    return bool(every) and number % every == every - 1

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from solver_nas.observe import Floats
     from solver_nas.readers import Reader
 
-_RIDGE = 1e-3  # of the mean variance: what is known about neurons that hardly vary is not to be trusted
 _STEPS = 256  # in which neurons go; of more neurons, several at once
 _HAIR = 1e-12  # relative; far above the rounding of a 64-bit sum, far below any utility that counts
 
@@ -105,7 +104,7 @@ class _Refitted:
             covariance = np.where(together, gram - np.outer(mean, mean), 0.0)
             self._outgoing = np.where(together, flat @ flat.T, 0.0)
             total = float((covariance * self._outgoing).sum())
-            self._ridge = _RIDGE * float(variance.mean()) or 1.0
+            self._ridge = statistics.ridge * float(variance.mean()) or 1.0
             self._precision = np.linalg.inv(covariance + self._ridge * np.eye(len(covariance)))
         self._scale = 1.0 / total if total > 0 else 0.0
         self._positions = _positions(reader.classes, members)

@@ -12,6 +12,7 @@ from solver_nas.errors import CalibrationError
 from solver_nas.labels import FIXED
 from solver_nas.observe import by_neuron, observed
 from solver_nas.outcomes import error_of, judged, lost, outcome, spread_of
+from solver_nas.passage import is_held
 from solver_nas.progress import progress as show_progress
 from solver_nas.readers import classes_of, found_of, makers_of, readings_of
 from solver_nas.reconstruction import reconstruction
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 _WIDTHS = (0.25, 0.5, 0.75)  # shares of the neurons that are taken away
 _FEWEST, _MOST, _WORK = 8, 64, 2 * 10**10  # samples, and multiplications that all of them together may take
-_RIDGE = 1e-3  # of the mean variance
 _HAIR = 1e-12  # relative
 
 
@@ -75,7 +75,8 @@ def measured(
         calibration: of the model, from `calibrate`.
         utility: decides the order within vertices, and is a function `v -> vector of length v.nout, or one number`.
         widths: shares of the neurons that are taken away, ascending, between 0 and 1.
-        samples: how many of the samples to use; by default 64, or fewer if the model is large, but at least 8.
+        samples: how many of the samples that were held back to use; by default 64, or fewer if the model is large, but
+            at least 8.
         progress: whether to show a bar; by default on a terminal if it takes long.
 
     Returns:
@@ -89,7 +90,9 @@ def measured(
         raise CalibrationError(f"widths are shares between 0 and 1, ascending, got {widths!r}")
     wanted = _enough(calibration.model) if samples is None else samples
     batches, seen = [], 0
-    for batch in calibration.batches:
+    parts = list(enumerate(calibration.batches))
+    held = [batch for number, batch in parts if is_held(number, calibration.held_back)]
+    for batch in held or calibration.batches:
         if seen < wanted:
             batches.append(batch)
             seen += max(batch.rows, 1)
@@ -230,7 +233,7 @@ class _Measuring:
         if gram is None or not len(there):
             return _Guess(missing, mean, None)
         covariance = gram - np.outer(mean, mean)
-        ridge = _RIDGE * float(np.trace(covariance)) / len(mean) or 1.0
+        ridge = statistics.ridge * float(np.trace(covariance)) / len(mean) or 1.0
         square = covariance[np.ix_(there, there)] + ridge * np.eye(len(there))
         mixed = np.linalg.solve(square, covariance[np.ix_(there, np.flatnonzero(missing))])
         return _Guess(missing, mean, np.asarray(mixed, np.float64))

@@ -464,14 +464,14 @@ def test_without_alignment_different_sizes_are_refused() -> None:
 
 def test_observers_follow() -> None:
     net = images()
-    nn.calibrate(net, BATCH)
+    nn.calibrate(net, BATCH, held_back=0)
     seen = net.observers["both"].select(np.array([0]))
     assert seen is not None
     create_edge(net["norm"], net["both"], slot=0)
     delta_nout(net["a"], -1)
     remove(net["d"])
     assert "d" not in net.observers
-    nn.calibrate(net, BATCH)
+    nn.calibrate(net, BATCH, held_back=0)
 
 
 def test_an_optimiser_follows() -> None:

@@ -106,7 +106,7 @@ def fit(
             history.append(value)
             advance()
     if record:
-        calibrate(net, fed, batch_size=batch_size or _CHUNK, progress=progress)
+        calibrate(net, fed, held_back=0, batch_size=batch_size or _CHUNK, progress=progress)
     return history
 
 

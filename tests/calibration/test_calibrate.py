@@ -35,7 +35,7 @@ def _read(kind: Kind) -> str:
 
 def test_statistics_are_those_of_all_samples_and_positions(kind: Kind) -> None:
     model, x = kind.build(), kind.samples(12)
-    found = calibrate(model, x)
+    found = calibrate(model, x, held_back=0)
     rows = np.moveaxis(_inner(x), 1, -1).reshape(-1, 8)
     known = observed(model[_read(kind)]).statistics
     assert known is not None
@@ -48,8 +48,8 @@ def test_statistics_are_those_of_all_samples_and_positions(kind: Kind) -> None:
 def test_batches_of_any_size_give_the_same(kind: Kind) -> None:
     one, other = kind.build(), kind.build()
     x = kind.samples(12)
-    calibrate(one, [x[:1], x[1:8], x[8:]])
-    calibrate(other, x, batch_size=5)
+    calibrate(one, [x[:1], x[1:8], x[8:]], held_back=0)
+    calibrate(other, x, batch_size=5, held_back=0)
     left, right = (observed(model[_read(kind)]).statistics for model in (one, other))
     assert left is not None
     assert right is not None

@@ -45,7 +45,7 @@ def test_with_all_data_there_are_it_is_least_squares(seed: int, bias: bool) -> N
     net, x = hidden(seed, bias=bias), samples(seed=seed)
     a, y = np.asarray(net.activations(x)["hidden"]), np.asarray(net(x))
     plan = plan_change(net["hidden"], -4)
-    plan.compensate(calibrate(net, x), held_back=0).apply()
+    plan.compensate(calibrate(net, x, held_back=0)).apply()
     design = a[:, plan.indices["hidden"]]
     design = np.column_stack([design, np.ones(len(x))]) if bias else design
     fitted, *_ = np.linalg.lstsq(design, y, rcond=None)
@@ -179,12 +179,10 @@ def test_dead_neurons_are_no_hurdle() -> None:
     assert np.allclose(np.asarray(net(x)), before)
 
 
-@pytest.mark.parametrize("share", [-0.1, 0.6, 2.0])
+@pytest.mark.parametrize("share", [-0.1, 0.6, 2.0, True])
 def test_other_shares_cannot_be_held_back(share: float) -> None:
-    net = hidden()
-    plan, found = plan_change(net["hidden"], -3), calibrate(net, samples())
     with pytest.raises(CalibrationError, match="a share of the samples"):
-        plan.compensate(found, held_back=share)
+        calibrate(hidden(), samples(), held_back=share)
 
 
 def test_the_calibration_of_another_model_is_refused() -> None:

@@ -40,7 +40,7 @@ def missing(net: Network, x: Floats, gone: tuple[int, ...]) -> float:
 @given(seed=st.integers(0, 1000), hidden=st.integers(2, 6), outputs=st.integers(1, 3))
 def test_the_cheapest_neuron_costs_what_a_refit_without_it_misses(seed: int, hidden: int, outputs: int) -> None:
     net, x = built(seed, hidden, outputs)
-    calibrate(net, x)
+    calibrate(net, x, held_back=0)
     worth = np.asarray(reconstruction(net["hidden"]))
     alone = [missing(net, x, (neuron,)) for neuron in range(hidden)]
     # The ridge makes neurons a little harder to stand in for than they are.
@@ -50,7 +50,7 @@ def test_the_cheapest_neuron_costs_what_a_refit_without_it_misses(seed: int, hid
 @given(seed=st.integers(0, 1000))
 def test_what_goes_together_adds_up_to_what_a_refit_misses(seed: int) -> None:
     net, x = built(seed, 6, 2)
-    calibrate(net, x)
+    calibrate(net, x, held_back=0)
     worth = np.asarray(reconstruction(net["hidden"]))
     order = np.argsort(worth)
     for count in range(1, 6):
@@ -63,7 +63,7 @@ def test_greedy_choices_are_near_the_best_ones() -> None:
     ratios = []
     for seed in range(30):
         net, x = built(seed, 6, 2)
-        calibrate(net, x)
+        calibrate(net, x, held_back=0)
         order = np.argsort(np.asarray(reconstruction(net["hidden"])))
         best = min(missing(net, x, gone) for gone in combinations(range(6), 3))
         ratios.append(missing(net, x, tuple(order[:3])) / best)
@@ -76,7 +76,7 @@ def test_copies_and_constants_are_worth_nothing() -> None:
     weight[3], bias[3] = weight[1], bias[1]
     weight[4], bias[4] = 0.0, 0.7
     net.arrays["hidden.weight"], net.arrays["hidden.bias"] = weight, bias
-    calibrate(net, x)
+    calibrate(net, x, held_back=0)
     worth = np.asarray(reconstruction(net["hidden"]))
     assert worth[4] < 1e-9
     assert min(worth[1], worth[3]) < 5e-3 < max(worth[1], worth[3])
@@ -84,7 +84,7 @@ def test_copies_and_constants_are_worth_nothing() -> None:
 
 def test_what_is_returned_cannot_be_stood_in_for() -> None:
     net, x = built(0, 5, 3)
-    calibrate(net, x)
+    calibrate(net, x, held_back=0)
     y = np.asarray(net(x))
     power = (y**2).mean(axis=0) / (y**2).mean(axis=0).sum()
     assert np.allclose(np.sort(np.asarray(reconstruction(net["out"]))), np.sort(power))
@@ -95,7 +95,7 @@ def test_neurons_behind_a_flattening_count_with_all_their_positions() -> None:
     conv = nn.conv(net.input("x", (2, 4, 4)), 5, 3, name="conv")
     net.output(nn.dense(nn.flatten(conv, name="flat"), 3, name="out"))
     x = np.random.default_rng(0).normal(size=(60, 2, 4, 4))
-    calibrate(net, x)
+    calibrate(net, x, held_back=0)
     a = np.asarray(net.activations(x)["flat"])
     y = a @ net.arrays["out.weight"].T
     y = y - y.mean(axis=0)
@@ -111,7 +111,7 @@ def test_neurons_behind_a_flattening_count_with_all_their_positions() -> None:
 def test_many_neurons_go_several_at_once_in_much_the_same_order() -> None:
     net, _ = built(0, 600, 4)
     x = np.random.default_rng(1).normal(size=(900, 3))
-    calibrate(net, x)
+    calibrate(net, x, held_back=0)
     worth = np.asarray(reconstruction(net["hidden"]))
     assert np.isfinite(worth).all()
     assert (worth >= 0).all()

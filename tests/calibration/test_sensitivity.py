@@ -28,7 +28,7 @@ X = np.random.default_rng(0).normal(size=(64, 4))
 
 def test_layers_that_matter_little_are_worth_little() -> None:
     net = chain()
-    found = measured(calibrate(net, X))
+    found = measured(calibrate(net, X, held_back=0))
     first, second = (np.asarray(found(net[name])) for name in ("first", "second"))
     assert second.sum() < 1e-4 * first.sum()
 
@@ -36,7 +36,7 @@ def test_layers_that_matter_little_are_worth_little() -> None:
 def test_the_error_is_that_of_outputs_whose_readers_were_refitted() -> None:
     net = Network(seed=3)
     net.output(nn.dense(nn.dense(net.input("x", 4), 8, activation="tanh", name="hidden"), 3, name="out"))
-    found = measured(calibrate(net, X), magnitude, widths=(0.5,))
+    found = measured(calibrate(net, X, held_back=0), magnitude, widths=(0.5,))
     ((share, lost),) = found.curves["hidden"]
     gone = np.argsort(np.asarray(magnitude(net["hidden"])))[:4]
     a, y = np.asarray(net.activations(X)["hidden"]), np.asarray(net(X))
@@ -50,7 +50,7 @@ def test_the_error_is_that_of_outputs_whose_readers_were_refitted() -> None:
 
 def test_what_goes_adds_up_to_what_was_measured() -> None:
     net = chain()
-    found = measured(calibrate(net, X))
+    found = measured(calibrate(net, X, held_back=0))
     for name in ("first", "second"):
         worth = np.sort(np.asarray(found(net[name])))
         for share, lost in found.curves[name]:
@@ -61,7 +61,7 @@ def test_what_goes_adds_up_to_what_was_measured() -> None:
 
 def test_the_order_within_a_layer_is_that_of_the_utility() -> None:
     net = chain()
-    found = measured(calibrate(net, X), magnitude)
+    found = measured(calibrate(net, X, held_back=0), magnitude)
     assert np.array_equal(np.argsort(np.asarray(found(net["first"]))), np.argsort(np.asarray(magnitude(net["first"]))))
 
 
@@ -69,7 +69,8 @@ def test_the_order_within_a_layer_is_that_of_the_utility() -> None:
 def test_every_form_of_a_network_gives_the_same(kind: Kind) -> None:
     first, other = KINDS[0], kind
     curves = [
-        list(measured(calibrate(one.build(), one.samples(16), batch_size=4)).curves.values()) for one in (first, other)
+        list(measured(calibrate(one.build(), one.samples(16), batch_size=4, held_back=0)).curves.values())
+        for one in (first, other)
     ]
     # What is returned can change in a network of NumPy layers only.
     for left, right in zip(curves[0][:2], curves[1][:2], strict=True):
@@ -83,7 +84,7 @@ def test_probabilities_are_compared_before_the_softmax() -> None:
     net.output(nn.softmax(logits, name="soft"))
     # So sure of itself that probabilities are 0 and 1 whatever happens.
     net.arrays["logits.weight"] = 1e3 * net.arrays["logits.weight"]
-    found = measured(calibrate(net, X))
+    found = measured(calibrate(net, X, held_back=0))
     assert found.curves["hidden"][0][1] > 1e-4
 
 
@@ -91,18 +92,18 @@ def test_probabilities_are_compared_before_the_softmax() -> None:
 def test_widths_are_shares_between_none_and_all(widths: tuple[float, ...]) -> None:
     net = chain()
     with pytest.raises(CalibrationError, match="widths are shares"):
-        measured(calibrate(net, X), widths=widths)
+        measured(calibrate(net, X, held_back=0), widths=widths)
 
 
 def test_a_utility_that_is_no_number_is_told() -> None:
     net = chain()
     with pytest.raises(UtilityError, match="first"):
-        measured(calibrate(net, X), lambda v: np.full(v.nout, np.nan))
+        measured(calibrate(net, X, held_back=0), lambda v: np.full(v.nout, np.nan))
 
 
 def test_nothing_of_the_model_changes() -> None:
     net = chain()
-    found = calibrate(net, X)
+    found = calibrate(net, X, held_back=0)
     before, observers = dict(net.arrays), dict(net.observers)
     measured(found)
     assert all(net.arrays[key] is array for key, array in before.items())

@@ -62,7 +62,7 @@ def test_every_form_of_a_network_has_the_same_utilities(kind: Kind) -> None:
     found = []
     for one in (KINDS[0], kind):
         model = one.build()
-        calibrate(model, one.samples(16))
+        calibrate(model, one.samples(16), held_back=0)
         vectors = [np.asarray(utility(model[one.inner])) for utility in WITHOUT_GRADIENTS[:8]]
         found.append(np.stack(vectors))
     assert np.allclose(found[0], found[1], rtol=1e-3)
@@ -70,7 +70,7 @@ def test_every_form_of_a_network_has_the_same_utilities(kind: Kind) -> None:
 
 def test_moments_where_neurons_are_read() -> None:
     net, x = small()
-    calibrate(net, x)
+    calibrate(net, x, held_back=0)
     a = np.asarray(net.activations(x)["hidden"])
     assert np.allclose(np.asarray(utilities.activation_mean(net["hidden"])), np.abs(a.mean(axis=0)))
     assert np.allclose(np.asarray(utilities.activation_deviation(net["hidden"])), a.std(axis=0))
@@ -131,7 +131,7 @@ def test_gradients_follow_their_neurons() -> None:
 @pytest.mark.parametrize("utility", [utilities.taylor, utilities.fisher])
 def test_what_was_not_recorded_is_asked_for(utility: Any) -> None:
     net, x = small()
-    calibrate(net, x)
+    calibrate(net, x, held_back=0)
     with pytest.raises(UtilityError, match=r"call calibrate\(model, batches, loss=...\) first"):
         utility(net["hidden"])
 
@@ -148,7 +148,7 @@ def test_random_ones_are_the_same_for_the_same_seed_and_differ_between_vertices(
 
 def test_ensembles_are_weighted_sums() -> None:
     net, x = small()
-    calibrate(net, x)
+    calibrate(net, x, held_back=0)
     both = utilities.ensemble(utilities.l1, utilities.activation_mean, weights=[2, 1], normalise="sum")
     one, other = (np.asarray(utility(net["hidden"])) for utility in (utilities.l1, utilities.activation_mean))
     assert np.allclose(np.asarray(both(net["hidden"])), 2 * one / one.sum() + other / other.sum())

@@ -107,7 +107,7 @@ def every_kind() -> Network:
 
     randomised(net, 7)
     delta_nout({net["wide"]: relaxed(-2), net["conv"]: relaxed(-2)}, utility=lambda v: np.arange(1.0, v.nout + 1))
-    nn.calibrate(net, inputs(net, np.random.default_rng(7)))
+    nn.calibrate(net, inputs(net, np.random.default_rng(7)), held_back=0)
     net.observers["out"] = Observations(contribution=Contribution(0.1, Every(3), 5, np.array([0.1, 0.2, 0.3, 0.4])))
     net.history = 3
     return net
@@ -157,7 +157,7 @@ def test_a_loaded_network_is_the_saved_one(name: str, tmp_path: Path) -> None:
     net = ZOO[name].build(1)
     rng = np.random.default_rng(1)
     batch = inputs(net, rng)
-    nn.calibrate(net, batch)
+    nn.calibrate(net, batch, held_back=0)
     wish = next(v.name for v in net.vertices if v.kind != "input" and v.nout > 1)
     for delta in (-1, 2):
         twin = loaded(net, tmp_path)

@@ -254,9 +254,9 @@ def test_training_ends_with_statistics_of_the_trained_network() -> None:
 
 def test_calibration_depends_on_the_data_alone() -> None:
     net = deep()
-    nn.calibrate(net, X, batch_size=7)
+    nn.calibrate(net, X, batch_size=7, held_back=0)
     small = nn.observed(net["hidden"]).statistics
-    nn.calibrate(net, X)
+    nn.calibrate(net, X, held_back=0)
     large = nn.observed(net["hidden"]).statistics
     assert small is not None
     assert large is not None

@@ -22,7 +22,7 @@ def chain(seed: int, width: int = 6, outputs: int = 3) -> tuple[nn.Network, Any]
     net.output(nn.dense(hidden, outputs, name="out"))
     net["hidden"].op.bias = np.random.default_rng(seed).normal(size=width)
     x = np.random.default_rng(seed + 1).normal(size=(30, 4))
-    nn.calibrate(net, x)
+    nn.calibrate(net, x, held_back=0)
     return net, x
 
 
@@ -80,7 +80,7 @@ def test_two_neurons_that_cancel_are_only_cheap_together() -> None:
     net.output(nn.dense(hidden, 1, name="out"))
     net["hidden"].op.weight = [[1.0], [1.0], [1.0]]
     net["out"].op.weight = [[5.0, -5.0, 2.0]]
-    nn.calibrate(net, np.ones((4, 1)))
+    nn.calibrate(net, np.ones((4, 1)), held_back=0)
     # Of 4 in all, 2 takes 4, then 1 takes 25 - 20 more, and 0 would bring 5 back: it goes a hair above.
     utility = np.asarray(nn.contribution(net["hidden"]))
     np.testing.assert_allclose(utility, [5 / 4, 5 / 4, 1], rtol=1e-9)
@@ -110,7 +110,7 @@ def test_a_vertex_without_own_neurons_is_worth_nothing(utility: Any) -> None:
     x = net.input("in", 3)
     both = nn.concat([nn.dense(x, 2, name="a"), nn.relu(x, name="b")], name="both")
     net.output(nn.dense(both, 2, name="out"))
-    nn.calibrate(net, np.ones((2, 3)))
+    nn.calibrate(net, np.ones((2, 3)), held_back=0)
     assert utility(x) == 0.0
     assert utility(net["b"]) == 0.0
     assert utility(both) == 0.0
@@ -124,7 +124,7 @@ def test_readers_behind_concatenation_and_activation_are_found() -> None:
     joined = nn.relu(nn.concat([a, b], name="joined"), name="seen")
     net.output(nn.dense(joined, 2, name="out"))
     data = np.random.default_rng(0).normal(size=(20, 3))
-    nn.calibrate(net, data)
+    nn.calibrate(net, data, held_back=0)
     seen, weight = net.activations(data)["seen"], net["out"].op.weight
     expected = np.sqrt((seen**2).mean(axis=0)) * np.linalg.norm(weight, axis=0)
     np.testing.assert_allclose(nn.activation_times_outgoing(a), expected[:2])
@@ -142,7 +142,7 @@ def test_a_neuron_made_by_both_sides_of_an_addition_is_shared() -> None:
     total = nn.add([a, b], name="total")
     net.output(nn.dense(total, 2, name="out"))
     data = np.random.default_rng(0).normal(size=(20, 3))
-    nn.calibrate(net, data)
+    nn.calibrate(net, data, held_back=0)
     left, right = np.asarray(nn.contribution(a)), np.asarray(nn.contribution(b))
     np.testing.assert_allclose(left, right)
     whole = without(net, data, [], vertex="total")
@@ -155,7 +155,7 @@ def test_a_neuron_read_twice_is_worth_both() -> None:
     hidden = nn.dense(net.input("in", 3), 4, activation="tanh", name="hidden")
     net.output(nn.dense(hidden, 2, name="one"), nn.dense(hidden, 5, name="two"))
     data = np.random.default_rng(0).normal(size=(20, 3))
-    nn.calibrate(net, data)
+    nn.calibrate(net, data, held_back=0)
     weights = np.concatenate([net["one"].op.weight, net["two"].op.weight])
     rms = np.sqrt((net.activations(data)["hidden"] ** 2).mean(axis=0))
     np.testing.assert_allclose(nn.activation_times_outgoing(hidden), rms * np.linalg.norm(weights, axis=0))
@@ -184,7 +184,7 @@ def test_a_neuron_that_no_parameter_reads_counts_as_read_with_weight_one() -> No
     factor = nn.dense(x, 4, name="factor")
     net.output(nn.immutable(lambda a: a.sum(axis=1, keepdims=True), factor, size=1, name="opaque"))
     data = np.random.default_rng(0).normal(size=(20, 3))
-    nn.calibrate(net, data)
+    nn.calibrate(net, data, held_back=0)
     rms = np.sqrt((net.activations(data)["factor"] ** 2).mean(axis=0))
     np.testing.assert_allclose(nn.activation_times_outgoing(factor), rms)
 
@@ -192,7 +192,7 @@ def test_a_neuron_that_no_parameter_reads_counts_as_read_with_weight_one() -> No
 def test_a_dead_neuron_is_worth_nothing() -> None:
     net, x = chain(0)
     net["hidden"].op.bias = [-100.0, 1, 1, 1, 1, 1]
-    nn.calibrate(net, x)
+    nn.calibrate(net, x, held_back=0)
     utility = np.asarray(nn.contribution(net["hidden"]))
     assert utility[0] == 0.0
     assert (utility[1:] > 0).all()
@@ -201,7 +201,7 @@ def test_a_dead_neuron_is_worth_nothing() -> None:
 def test_without_pairs_only_the_diagonal_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     net, x = chain(7)
     monkeypatch.setattr("solver_nas.observe.GRAM_LIMIT", 5)
-    nn.calibrate(net, x)
+    nn.calibrate(net, x, held_back=0)
     statistics = nn.observed(net["hidden"]).statistics
     assert statistics is not None
     assert statistics.gram is None
@@ -213,7 +213,7 @@ def test_statistics_follow_a_change_and_utilities_with_them() -> None:
     net, x = chain(11)
     delta_nout(net["hidden"], -2)
     followed = np.asarray(nn.contribution(net["hidden"]))
-    nn.calibrate(net, x)
+    nn.calibrate(net, x, held_back=0)
     np.testing.assert_allclose(followed, nn.contribution(net["hidden"]), rtol=1e-9)
 
 
@@ -231,7 +231,7 @@ def test_the_default_is_the_metric_then_contribution_then_magnitude() -> None:
     net.output(nn.dense(hidden, 2, name="out"))
     x, y = np.random.default_rng(0).normal(size=(9, 3)), np.ones((9, 2))
     np.testing.assert_array_equal(nn.default_utility(hidden), nn.magnitude(hidden))
-    nn.calibrate(net, x)
+    nn.calibrate(net, x, held_back=0)
     np.testing.assert_array_equal(nn.default_utility(hidden), nn.contribution(hidden))
     nn.ActivationContribution(hidden)
     np.testing.assert_array_equal(nn.default_utility(hidden), nn.contribution(hidden))
@@ -254,7 +254,7 @@ def test_pinned_neurons_are_told_apart() -> None:
     made = nn.dense(net.input("in", 3), 4, name="made")
     net.output(nn.immutable(lambda a: a, made, size=4, name="opaque"), nn.dense(made, 2, name="out"))
     x = np.random.default_rng(0).normal(size=(9, 3))
-    nn.calibrate(net, x)
+    nn.calibrate(net, x, held_back=0)
     rms = np.sqrt((net.activations(x)["made"] ** 2).mean(axis=0))
     expected = rms * np.linalg.norm(net["out"].op.weight, axis=0)
     np.testing.assert_allclose(nn.activation_times_outgoing(made), expected)
@@ -295,7 +295,7 @@ def images(groups: int = 1) -> tuple[nn.Network, Any]:
     else:
         net.output(nn.dense(nn.flatten(seen), 4, name="out"))
     x = np.random.default_rng(1).normal(size=(10, 2, 4, 4))
-    nn.calibrate(net, x)
+    nn.calibrate(net, x, held_back=0)
     return net, x
 
 
@@ -312,7 +312,7 @@ def test_what_is_the_same_all_over_the_image_adds_up_in_a_window() -> None:
     seen = nn.conv(net.input("in", (2, 5, 5)), 6, 1, name="seen")
     net.output(nn.conv(seen, 4, 3, name="out"))
     x = np.ones((3, 2, 5, 5))
-    nn.calibrate(net, x)
+    nn.calibrate(net, x, held_back=0)
     expected = brute(lambda gone: alone(net, x, "seen", 1, ["out"], gone), 6)
     np.testing.assert_allclose(np.sort(np.asarray(nn.contribution(seen))), expected, rtol=1e-6)
 
@@ -323,7 +323,7 @@ def test_without_pairs_a_window_adds_up_too(monkeypatch: pytest.MonkeyPatch) -> 
     net.output(nn.conv(seen, 4, 3, name="out"))
     x = np.ones((3, 2, 5, 5))
     monkeypatch.setattr("solver_nas.observe.GRAM_LIMIT", 5)
-    nn.calibrate(net, x)
+    nn.calibrate(net, x, held_back=0)
     single = np.array([alone(net, x, "seen", 1, ["out"], [j]) for j in range(6)])
     np.testing.assert_allclose(nn.contribution(seen), single / single.sum(), rtol=1e-6)
 
@@ -333,7 +333,7 @@ def test_noise_does_not_add_up_in_a_window() -> None:
     seen = nn.conv(net.input("in", (2, 40, 40)), 3, 1, bias=False, name="seen")
     net.output(nn.conv(seen, 4, 3, name="out"))
     x = np.random.default_rng(0).normal(size=(20, 2, 40, 40))
-    nn.calibrate(net, x)
+    nn.calibrate(net, x, held_back=0)
     expected = brute(lambda gone: alone(net, x, "seen", 1, ["out"], gone), 3)
     np.testing.assert_allclose(np.sort(np.asarray(nn.contribution(seen))), expected, rtol=0.05)
 
@@ -364,7 +364,7 @@ def test_a_recurrent_layer_reads_itself() -> None:
     state = nn.simple_rnn(net.input("in", (5, 2), axis=-1), 4, name="state")
     net.output(nn.dense(state, 3, name="out"))
     x = np.random.default_rng(1).normal(size=(10, 5, 2))
-    nn.calibrate(net, x)
+    nn.calibrate(net, x, held_back=0)
     rms = np.sqrt((net.activations(x)["state"] ** 2).mean(axis=(0, 1)))
     both = [array for role, array in state.parameters.items() if array.shape == (4, 4)]
     assert len(both) == 1
@@ -377,7 +377,7 @@ def test_attention_and_embedding_have_a_default_utility() -> None:
     words = nn.embedding(net.tokens("words"), 11, 8, name="words_in")
     mixed = nn.attention(nn.layer_norm(words), num_heads=2, name="mixed")
     net.output(nn.dense(nn.add([words, mixed]), 3, name="out"))
-    nn.calibrate(net, np.random.default_rng(0).integers(0, 11, (6, 5)))
+    nn.calibrate(net, np.random.default_rng(0).integers(0, 11, (6, 5)), held_back=0)
     for name in ("words_in", "mixed", "out"):
         utility = np.asarray(nn.default_utility(net[name]))
         assert utility.shape == (net[name].nout,)

@@ -38,7 +38,7 @@ def models() -> tuple[Real, ...]:
             wheel=DDDDOCR,
             file="common.onnx",
             input_shapes={"input1": (1, 1, 64, 160)},
-            samples=lambda: {"input1": np.stack([_grey(pixels) for pixels, _ in _captchas(seed=1, count=32)])},
+            samples=lambda: {"input1": np.stack([_grey(pixels) for pixels, _ in _captchas(seed=1, count=64)])},
             score=_reading,
             measure="character accuracy",
             expected=0.99,

@@ -34,6 +34,7 @@ _LABELS = {
     ".xml": "xml",
 }  # fmt: skip
 _EACH = 12  # files of an extension, at most: those with the first names; every fourth is for calibration
+_MORE = 24  # of the files behind those, for calibration too
 _FOURTH = 4
 _SMALLEST = 256  # bytes; the type of smaller files can hardly be told
 _BLOCK, _PART, _PADDING = 4096, 1024, 256  # bytes that are read from an end, kept of them; no byte
@@ -60,7 +61,7 @@ def models() -> tuple[Real, ...]:
 
 def _samples() -> Feed:
     chosen = [path for place, path in enumerate(_files()) if place % _FOURTH == 0]
-    return {"bytes": np.stack([_features(path) for path in chosen])}
+    return {"bytes": np.stack([_features(path) for path in (*chosen, *_others())])}
 
 
 def _accuracy(run: Run) -> float:
@@ -77,13 +78,26 @@ def _accuracy(run: Run) -> float:
 
 
 @cache
-def _files() -> tuple[Path, ...]:
-    """The pinned files, by extension and name."""
+def _ranked() -> dict[str, list[Path]]:
+    """All files by extension, those with the first names first."""
     by_extension: dict[str, list[Path]] = {extension: [] for extension in _LABELS}
     for path in _candidates():
         if path.suffix in by_extension and path.is_file() and path.stat().st_size >= _SMALLEST:
             by_extension[path.suffix].append(path)
-    return tuple(path for found in by_extension.values() for path in sorted(found, key=_rank)[:_EACH])
+    return {extension: sorted(found, key=_rank) for extension, found in by_extension.items()}
+
+
+@cache
+def _files() -> tuple[Path, ...]:
+    """The pinned files, by extension and name."""
+    return tuple(path for found in _ranked().values() for path in found[:_EACH])
+
+
+def _others() -> tuple[Path, ...]:
+    """Files that come behind them, and are copies of none of them."""
+    known = {path.read_bytes() for path in _files()}
+    more = (path for found in _ranked().values() for path in found[_EACH : _EACH + _MORE])
+    return tuple(path for path in more if path.read_bytes() not in known)
 
 
 def _rank(path: Path) -> tuple[str, int, str]:
