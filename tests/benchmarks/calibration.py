@@ -6,6 +6,9 @@ from samples (`single`), and `shrink(..., data=samples)` (`full`), and prints th
 outputs are off. Names of models (parts of them) may follow. Samples to calibrate with and data to measure with have
 nothing in common.
 
+`python -m tests.benchmarks.calibration xor` and `digits` do the same with small networks that are trained first: half
+of the hidden layer of XOR for 100 seeds, half of the channels of a network for digits for 8.
+
 `python -m tests.benchmarks.calibration cost` prints how long calibrating, measuring, planning and refitting take, and
 the peak memory, a process for each model.
 """
@@ -13,6 +16,7 @@ the peak memory, a process for each model.
 from __future__ import annotations
 
 import argparse
+import copy
 import multiprocessing
 import resource
 import time
@@ -22,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from solver_nas import calibrate, normalised, shrink, utilities
+from solver_nas import calibrate, normalised, plan_change, shrink, utilities
+from solver_nas.demos import digits, xor
 from solver_nas.errors import ImpossibleError, SolverNasError
 from solver_nas.limits import macs, now, removed_at_most
 from solver_nas.onnx import load
@@ -205,6 +210,63 @@ def _cost(name: str) -> None:
     print(f"{name:<22} {calibration.samples} samples: {told}; peak memory {peak:,.0f} MB", flush=True)
 
 
+def _xor(seeds: int = 100) -> None:
+    """Half of the hidden neurons of networks that have learned XOR, by three utilities, with and without a refit."""
+    counts = dict.fromkeys(("ordered", "near, refitted", "near, by the utility alone"), 0)
+    for seed in range(seeds):
+        network = xor.train(seed)
+        original, rng = xor.loss(network), np.random.default_rng(seed)
+
+        def lost(utility: Callable[[Any], Any], *, refit: bool, network: Any = network) -> float:
+            twin = copy.deepcopy(network)
+            # The truth table is all there is, so that nothing can be held back.
+            calibration = calibrate(twin, xor.X, held_back=0, progress=False)
+            plan = plan_change(twin["hidden"], -xor.HIDDEN // 2, utility=utility)
+            (plan.compensate(calibration, progress=False) if refit else plan).apply()
+            return xor.loss(twin)
+
+        def opposite(vertex: Any) -> Any:
+            worth = np.asarray(utilities.reconstruction(vertex)) * np.ones(vertex.nout)
+            return 2 * worth.sum() - worth
+
+        def drawn(vertex: Any, rng: np.random.Generator = rng) -> Any:
+            return rng.uniform(size=vertex.nout)
+
+        refitted, plain = (lost(utilities.reconstruction, refit=refit) for refit in (True, False))
+        random = float(np.median([lost(drawn, refit=False) for _ in range(xor.DRAWS)]))
+        counts["ordered"] += lost(opposite, refit=False) > random > refitted
+        counts["near, refitted"] += abs(refitted - original) < xor.CLOSE
+        counts["near, by the utility alone"] += abs(plain - original) < xor.CLOSE
+    told = ", ".join(f"{what}: {count} of {seeds}" for what, count in counts.items())
+    print(f"xor: {told}", flush=True)
+
+
+def _digits(seeds: int = 8) -> None:
+    """Half of all channels of networks that read digits, with and without a refit; accuracy on images held back."""
+    found = []
+    for seed in range(seeds):
+        data, network = digits.load(seed), digits.build(seed)
+        digits.train(network, data, epochs=6, rate=0.005, seed=seed)
+        row = [digits.accuracy(network, data)]
+        for utility in (None, utilities.reconstruction, utilities.magnitude):
+            for refit in (False, True):
+                twin = copy.deepcopy(network)
+                # Some of the images that it was trained on, and none that it is judged by.
+                calibration = calibrate(twin, data.x[:400], progress=False)
+                request = {twin[name]: delta for name, delta in digits.REQUEST.items()}
+                plan = plan_change(request, utility=utility)
+                (plan.compensate(calibration, progress=False) if refit else plan).apply()
+                row.append(digits.accuracy(twin, data))
+        found.append(row)
+    names = [
+        f"{name}, {how}" for name in ("contribution", "reconstruction", "magnitude") for how in ("alone", "refitted")
+    ]
+    told = ", ".join(
+        f"{name} {mean:.3f}" for name, mean in zip(["original", *names], np.mean(found, axis=0), strict=True)
+    )
+    print(f"digits, {seeds} seeds: {told}", flush=True)
+
+
 def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -217,7 +279,11 @@ def main() -> None:
             process.start()
             process.join()
         return
-    for subject in subjects(given.names):
+    for name, run in (("xor", _xor), ("digits", _digits)):
+        if name in given.names:
+            run()
+    names = [name for name in given.names if name not in ("xor", "digits")]
+    for subject in subjects(names) if names or not given.names else ():
         try:
             rows(subject)
         except SolverNasError as error:
