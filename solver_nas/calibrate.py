@@ -29,6 +29,8 @@ from solver_nas.worth import worth_watching
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
     from solver_nas.passage import Batch, Course
 
 HELD_BACK = 0.25  # of the batches
@@ -123,22 +125,16 @@ def calibrate(
     unseen = _unseen(course, wanted)
     wanted = {name: pairs for name, pairs in wanted.items() if name not in unseen}
     names = [name for name in model.graph.order if name in wanted]
-    found = {name: ActivationStatistics.empty(model[name].nout, pairs=wanted[name]) for name in names}
-    held = dict(found)
+    gathering = [_Gathering(name, model[name].nout, pairs=wanted[name]) for name in names]
+    holding = [_Gathering(name, model[name].nout, pairs=wanted[name]) for name in names]
     tensors = {name: model.tensor(name) for name in names}
     with show_progress("gathering statistics", len(given), show=progress) as advance:
         for number, batch in enumerate(given):
-            into = held if is_held(number, held_back) else found
-            for name, value in course.watch(batch, names):
-                statistics = into[name].seen(by_neuron(value, tensors[name]))
-                if not np.isfinite(statistics.power).all():
-                    raise CalibrationError(
-                        f"vertex {name!r} computes NaN, infinity, or numbers whose squares are, for these samples; "
-                        f"nothing was recorded"
-                    )
-                into[name] = statistics
+            into = holding if is_held(number, held_back) else gathering
+            for one, (name, value) in zip(into, course.watch(batch, names), strict=True):
+                one.add(by_neuron(value, tensors[name]))
             advance()
-    found = {name: statistics.judged(held[name]) for name, statistics in found.items()}
+    found = {one.name: one.end().judged(other.end()) for one, other in zip(gathering, holding, strict=True)}
     slopes = {} if loss is None else _slopes(model, course, given, names, loss, progress=progress)
     remembered = {
         name: replace(seen, statistics=None, slopes=None)
@@ -153,6 +149,46 @@ def calibrate(
     coarse = tuple(name for name in names if wanted[name] and found[name].gram is None)
     samples = sum(batch.rows or 1 for batch in given)
     return Calibration(model, given, held_back, samples, tuple(names), coarse, unseen)
+
+
+class _Gathering:
+    """Statistics of one vertex on the way: rows wait until there are as many as neurons, since that is quicker."""
+
+    def __init__(self, name: str, neurons: int, *, pairs: bool) -> None:
+        self.name = name
+        self._statistics = ActivationStatistics.empty(neurons, pairs=pairs)
+        self._waiting: list[NDArray[Any]] = []
+        self._enough = neurons if self._statistics.gram is not None else 0
+
+    def add(self, rows: NDArray[Any]) -> None:
+        """More rows; copies, since later operations may write into them.
+
+        Raises:
+            CalibrationError: they are no numbers.
+        """
+        if not np.isfinite(rows).all():
+            raise CalibrationError(
+                f"vertex {self.name!r} computes NaN or infinity for these samples; nothing was recorded"
+            )
+        self._waiting.append(np.array(rows))
+        if sum(map(len, self._waiting)) >= self._enough:
+            self.end()
+
+    def end(self) -> ActivationStatistics:
+        """What is known of all rows so far.
+
+        Raises:
+            CalibrationError: they are no numbers.
+        """
+        if self._waiting:
+            self._statistics = self._statistics.seen(np.concatenate(self._waiting))
+            self._waiting = []
+            if not np.isfinite(self._statistics.power).all():
+                raise CalibrationError(
+                    f"vertex {self.name!r} computes numbers whose squares are infinite for these samples; nothing was "
+                    f"recorded"
+                )
+        return self._statistics
 
 
 def _slopes(

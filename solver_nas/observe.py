@@ -26,7 +26,7 @@ GRAM_LIMIT = 2048
 #: What is added to variances when neurons are predicted from each other, as a fraction of the mean variance: by
 #: default, and what is tried where samples are held back to judge by.
 RIDGE = 1e-3
-RIDGES = (1e-3, 1e-2, 1e-1, 0.3, 1.0, 3.0, 10.0)
+RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 #: Weight of the newest value in the average of `ActivationContribution`, which says where it comes from.
 SMOOTHING = 0.2

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch._ops import OpOverload
 
-from solver_nas.torch.operator import operators
+from solver_nas.torch.operator import is_known
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ def operator_of(node: Node) -> str:
     if target.namespace != "aten":
         return f"{target.namespace}::{name}"
     short = name.rstrip("_") if not name.startswith("_") else name
-    return short if short in operators() or name not in operators() else name
+    return short if is_known(short) or not is_known(name) else name
 
 
 def arguments_of(node: Node) -> dict[str, Any]:

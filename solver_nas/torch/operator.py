@@ -93,6 +93,11 @@ class Operator:
 _OPERATORS: dict[str, Operator] = {}
 
 
+def is_known(name: str) -> bool:
+    """Whether an operator has a rule."""
+    return name in _OPERATORS
+
+
 def operators() -> Mapping[str, Operator]:
     """Every operator that has a rule, by name."""
     return dict(sorted(_OPERATORS.items()))

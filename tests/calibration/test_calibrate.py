@@ -109,8 +109,11 @@ def test_sizes_of_batches_are_positive_numbers(size: Any) -> None:
 def test_activations_that_are_no_numbers_are_told_by_name() -> None:
     net = Network()
     net.output(nn.dense(nn.dense(net.input("x", 2), 3, name="hidden"), 1))
+    net.arrays["hidden.weight"] = np.full((3, 2), 1e308)
+    with pytest.raises(CalibrationError, match="'hidden' computes NaN or infinity"):
+        calibrate(net, np.ones((4, 2)))
     net.arrays["hidden.weight"] = np.full((3, 2), 1e200)
-    with pytest.raises(CalibrationError, match="'hidden' computes NaN, infinity"):
+    with pytest.raises(CalibrationError, match="computes numbers whose squares are infinite"):
         calibrate(net, np.ones((4, 2)))
     assert not any(isinstance(one, Observations) and one.statistics for one in net.observers.values())
 
