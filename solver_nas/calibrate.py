@@ -48,6 +48,7 @@ class Calibration:
         model: whose it is.
         batches: the samples, as the model takes them. No activations are kept.
         held_back: which share of the batches was held back to judge by.
+        mask: the input that says which positions count; `None` if all do.
         samples: how many samples there are.
         watched: vertices of which statistics were gathered.
         coarse: those of them that have too many neurons for all pairs to be kept, so that only means and variances are
@@ -58,6 +59,7 @@ class Calibration:
     model: Editable
     batches: tuple[Batch, ...]
     held_back: float
+    mask: str | None
     samples: int
     watched: tuple[str, ...]
     coarse: tuple[str, ...]
@@ -82,6 +84,7 @@ def calibrate(
     *,
     loss: Callable[[Any, Any], Any] | None = None,
     held_back: float = HELD_BACK,
+    mask: str | None = None,
     batch_size: int | None = None,
     progress: bool | None = None,
 ) -> Calibration:
@@ -106,6 +109,8 @@ def calibrate(
         held_back: which share of the batches is held back, up to a half: statistics are those of the others; how far
             these are to be trusted, how sensitive the model is, and whether weights are refitted, is judged by these
             batches. 0 for data that are all there is: then they are judged by what they were made from.
+        mask: the name of an input, (samples, steps), that is zero where a text was filled up, such as
+            `"attention_mask"`: what is computed there counts for nothing.
         batch_size: how many samples pass at once where the model takes any number. It bounds the memory that is needed.
         progress: whether to show a bar; by default on a terminal if it takes long.
 
@@ -120,6 +125,8 @@ def calibrate(
     if isinstance(held_back, bool) or not 0 <= held_back <= _MOST_HELD_BACK:
         raise CalibrationError(f"a share of the samples from 0 to {_MOST_HELD_BACK} is held back, got {held_back!r}")
     given = gathered(model, batches, batch_size)
+    for batch in given:
+        batch.counting(mask)
     course = model.course()
     wanted = worth_watching(model)
     unseen = _unseen(course, wanted)
@@ -132,7 +139,7 @@ def calibrate(
         for number, batch in enumerate(given):
             into = holding if is_held(number, held_back) else gathering
             for one, (name, value) in zip(into, course.watch(batch, names), strict=True):
-                one.add(by_neuron(value, tensors[name]))
+                one.add(by_neuron(value, tensors[name], batch.counting(mask)))
             advance()
     found = {one.name: one.end().judged(other.end()) for one, other in zip(gathering, holding, strict=True)}
     slopes = {} if loss is None else _slopes(model, course, given, names, loss, progress=progress)
@@ -148,7 +155,7 @@ def calibrate(
     model.observers.update(remembered)
     coarse = tuple(name for name in names if wanted[name] and found[name].gram is None)
     samples = sum(batch.rows or 1 for batch in given)
-    return Calibration(model, given, held_back, samples, tuple(names), coarse, unseen)
+    return Calibration(model, given, held_back, mask, samples, tuple(names), coarse, unseen)
 
 
 class _Gathering:

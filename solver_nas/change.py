@@ -51,6 +51,10 @@ class Calibrated(Protocol):
     def held_back(self) -> float:
         """Which share of the batches is held back to judge by."""
 
+    @property
+    def mask(self) -> str | None:
+        """The input that says which positions count; `None` if all do."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
@@ -195,7 +199,13 @@ class Plan:
         plain = self._selected()
         batches = calibration.batches
         found = compensation(
-            self.model, self.blueprint, plain, batches, held_back=calibration.held_back, progress=progress
+            self.model,
+            self.blueprint,
+            plain,
+            batches,
+            held_back=calibration.held_back,
+            mask=calibration.mask,
+            progress=progress,
         )
         return replace(self, compensation=found)
 

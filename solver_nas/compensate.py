@@ -84,6 +84,7 @@ def compensation(
     batches: Sequence[Batch],
     *,
     held_back: float,
+    mask: str | None = None,
     progress: bool | None = None,
 ) -> Compensation:
     """Fit the weights of all vertices that read something else than before, from the first to the last.
@@ -94,9 +95,10 @@ def compensation(
         arrays: all parameters of the planned model.
         batches: samples.
         held_back: which share of the batches is held back to judge by; 0 to judge by those that are fitted, too.
+        mask: the input that says which positions count.
         progress: whether to show a bar; by default on a terminal if it takes long.
     """
-    return _Fitting(model, blueprint, arrays, batches, held_back).run(progress=progress)
+    return _Fitting(model, blueprint, arrays, batches, held_back, mask).run(progress=progress)
 
 
 class _Fitting:
@@ -107,8 +109,10 @@ class _Fitting:
         arrays: Mapping[str, Array],
         batches: Sequence[Batch],
         held_back: float,
+        mask: str | None,
     ) -> None:
         self._held_back = held_back
+        self._counting = [batch.counting(mask) for batch in batches]
         self._model, self._blueprint, self._arrays, self._batches = model, blueprint, dict(arrays), batches
         self._before = _Fleet(model.course(), model.graph, batches)
         self._after = _Fleet(model.course(blueprint, arrays), blueprint.after, batches)
@@ -129,16 +133,20 @@ class _Fitting:
 
     def _chosen(self) -> Compensation:
         """All of the way to the new weights, or a part of it, or none: what brings the outputs closest."""
-        held = [batch for number, batch in enumerate(self._batches) if not self._held_back or self._is_held(number)]
+        held = [number for number in range(len(self._batches)) if not self._held_back or self._is_held(number)]
         if not held:
             return Compensation({}, self._refits, np.nan, np.nan)
         names = judged(self._model.graph)
-        wanted = [outcome(self._before.course.start(batch), names) for batch in held]
+
+        def outcomes(course: Course) -> list[dict[str, Array]]:
+            return [outcome(course.start(self._batches[number]), names, self._counting[number]) for number in held]
+
+        wanted = outcomes(self._before.course)
         scale = spread_of(wanted)
 
         def error(course: Course) -> float:
-            pairs = zip(held, wanted, strict=True)
-            return float(np.mean([error_of(outcome(course.start(batch), names), one, scale) for batch, one in pairs]))
+            pairs = zip(outcomes(course), wanted, strict=True)
+            return float(np.mean([error_of(found, one, scale) for found, one in pairs]))
 
         plain = error(self._model.course(self._blueprint, self._plain))
         best: dict[str, Array] = {}
@@ -201,9 +209,9 @@ class _Fitting:
             for number, (one, other) in enumerate(
                 zip(self._before.reads(place), self._after.reads(place), strict=True)
             ):
-                x = place.rows(one, old, most, number)
+                x = place.rows(one, old, most, number, self._counting[number])
                 y = _flat(x @ place.matrix(old, len(x))) + offset[0]
-                seen = place.rows(other, new, most, number)
+                seen = place.rows(other, new, most, number, self._counting[number])
                 weight = place.matrix(new, len(seen))
                 missing = y[:, index] - _flat(seen @ weight) - offset[1]
                 target = y[:, index]
@@ -234,7 +242,9 @@ class _Fitting:
             for number, (one, other) in enumerate(
                 zip(self._before.reads(place), self._after.reads(place), strict=True)
             ):
-                apart = (place.mean(one) + before.reshape(-1))[index] - (place.mean(other) + after.reshape(-1))
+                counting = self._counting[number]
+                wanted = (place.mean(one, counting) + before.reshape(-1))[index]
+                apart = wanted - (place.mean(other, counting) + after.reshape(-1))
                 missing[self._is_held(number)].append(apart)
         except CalibrationError:
             return

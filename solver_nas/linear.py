@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from solver_nas.passage import kept_rows
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -66,7 +68,7 @@ class Linear(NamedTuple):
         """How many numbers of its input an output depends on."""
         return prod(weight.shape[axis] for axis in self.order[1:])
 
-    def rows(self, x: Array, weight: Array, most: int, seed: int) -> Floats:
+    def rows(self, x: Array, weight: Array, most: int, seed: int, counting: NDArray[np.bool_] | None = None) -> Floats:
         """What is multiplied with the matrix, (groups, rows, features): a row for every position.
 
         Args:
@@ -75,10 +77,13 @@ class Linear(NamedTuple):
             most: at most so many rows, drawn at random where there are more; the same ones for the same seed and
                 the same positions.
             seed: of the draw.
+            counting: which positions count, (samples, steps), where there are such axes.
         """
         groups = self.groups(weight, x)
         if self.window is None:
             flat = x.reshape(-1, x.shape[-1])
+            kept = kept_rows(x.shape[:-1], counting)
+            flat = flat if kept is None else flat[kept]
             flat = flat[_drawn(len(flat), most, seed)]
         else:
             kernel = [weight.shape[axis] for axis in self.order[2:]]
@@ -102,8 +107,11 @@ class Shift(NamedTuple):
     bias: str
     axis: int = -1
 
-    def mean(self, x: Array) -> Floats:
-        """The mean of each neuron over everything else."""
+    def mean(self, x: Array, counting: NDArray[np.bool_] | None = None) -> Floats:
+        """The mean of each neuron over everything else that counts."""
+        kept = kept_rows(x.shape[:-1], counting) if self.axis in (-1, x.ndim - 1) else None
+        if kept is not None:
+            return np.asarray(x.reshape(-1, x.shape[-1])[kept].mean(axis=0, dtype=np.float64))
         axis = self.axis % x.ndim
         others = tuple(place for place in range(x.ndim) if place != axis)
         return np.asarray(np.mean(x, axis=others, dtype=np.float64))

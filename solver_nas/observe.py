@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solver_nas.errors import LayerError
+from solver_nas.passage import kept_rows
 from solver_nas.state import Observer
 
 if TYPE_CHECKING:
@@ -307,19 +308,22 @@ def observed(handle: Handle) -> Observations:
     return Observations(statistics, contribution, slopes)
 
 
-def by_neuron(value: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
+def by_neuron(value: NDArray[Any], tensor: Tensor, counting: NDArray[np.bool_] | None = None) -> NDArray[Any]:
     """Activations as rows: every axis but the neurons' is flattened.
 
     Args:
         value: activations of the tensor, with the batch.
         tensor: its labels; has neurons.
+        counting: which positions count, (samples, steps), where the tensor has such axes first.
 
     Returns:
         Shape (anything, neurons), neurons in the order of `tensor.neurons`.
     """
     axes = tensor.blocks[-1].axes
     moved = np.moveaxis(value, axes, range(value.ndim - len(axes), value.ndim))
-    return moved.reshape(-1, len(tensor.neurons))
+    rows = moved.reshape(-1, len(tensor.neurons))
+    kept = None if {0, 1} & set(axes) else kept_rows(moved.shape[: value.ndim - len(axes)], counting)
+    return rows if kept is None else rows[kept]
 
 
 def by_sample(value: NDArray[Any], tensor: Tensor) -> NDArray[Any]:

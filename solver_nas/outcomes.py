@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from solver_nas.passage import kept_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,6 +71,15 @@ def error_of(found: Mapping[str, Any], wanted: Mapping[str, Any], scale: Mapping
     return float(np.mean(errors)) if errors else 0.0
 
 
-def outcome(passage: Passage, vertices: Sequence[str]) -> dict[str, Any]:
-    """What some vertices compute; copies, since later operations may write into it."""
-    return {name: np.array(passage.value(name)) for name in vertices}
+def outcome(passage: Passage, vertices: Sequence[str], counting: NDArray[np.bool_] | None = None) -> dict[str, Any]:
+    """What some vertices compute, zero where positions do not count.
+
+    Copies, since later operations may write into it.
+    """
+    found = {}
+    for name in vertices:
+        value = np.array(passage.value(name))
+        if kept_rows(value.shape, counting) is not None and counting is not None and value.dtype.kind == "f":
+            value[~counting] = 0
+        found[name] = value
+    return found

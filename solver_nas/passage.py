@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from solver_nas.errors import CalibrationError
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from typing import Self
 
 Array = NDArray[Any]
+
+_POSITIONS = 2  # axes of what masks positions: samples, steps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +34,22 @@ class Batch:
     inputs: Mapping[str, Any]
     rows: int
     target: Any = None
+
+    def counting(self, mask: str | None) -> NDArray[np.bool_] | None:
+        """Which positions count, (samples, steps), by an input that is not zero there; `None` if all do.
+
+        Raises:
+            CalibrationError: there is no such input, or it has another rank.
+        """
+        if mask is None:
+            return None
+        if mask not in self.inputs:
+            raise CalibrationError(f"there is no input {mask!r} to mask positions with; inputs are {list(self.inputs)}")
+        given = self.inputs[mask]
+        array = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
+        if array.ndim != _POSITIONS:
+            raise CalibrationError(f"a mask has a number for each sample and step, input {mask!r} has {array.shape}")
+        return np.asarray(array != 0)
 
 
 class Passage(ABC):
@@ -213,3 +232,16 @@ def is_held(number: int, held_back: float) -> bool:
     """
     every = round(1 / held_back) if held_back else 0
     return bool(every) and number % every == every - 1
+
+
+def kept_rows(shape: Sequence[int], counting: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+    """Which rows count, of a tensor that has these sizes but for its neurons; `None` if all do.
+
+    Args:
+        shape: of all axes but the neurons', outermost first.
+        counting: which positions count, (samples, steps).
+    """
+    if counting is None or tuple(shape[:_POSITIONS]) != counting.shape:
+        return None
+    spread = counting.reshape(*counting.shape, *[1] * (len(shape) - _POSITIONS))
+    return np.broadcast_to(spread, tuple(shape)).reshape(-1)

@@ -96,7 +96,7 @@ def measured(
         if seen < wanted:
             batches.append(batch)
             seen += max(batch.rows, 1)
-    return _Measuring(calibration.model, utility, tuple(widths), batches).run(progress=progress)
+    return _Measuring(calibration, utility, tuple(widths), batches).run(progress=progress)
 
 
 def _enough(model: Model) -> int:
@@ -129,9 +129,15 @@ class _Group(NamedTuple):
 
 class _Measuring:
     def __init__(
-        self, model: Model, utility: Callable[[Handle], Any], widths: Sequence[float], batches: Sequence[Batch]
+        self,
+        calibration: Calibration,
+        utility: Callable[[Handle], Any],
+        widths: Sequence[float],
+        batches: Sequence[Batch],
     ) -> None:
+        model: Model = calibration.model
         self._model, self._utility, self._widths, self._batches = model, utility, widths, batches
+        self._counting = [batch.counting(calibration.mask) for batch in batches]
         self._place = {name: place for place, name in enumerate(model.graph.order)}
         self._found: dict[str, Found] = {}
         self._judged: tuple[str, ...] = ()
@@ -140,7 +146,7 @@ class _Measuring:
         groups = sorted(self._groups(), key=lambda group: self._place[group.ports[0][0]] if group.ports else -1)
         course = self._model.course()
         self._judged = judged(self._model.graph)
-        expected = [self._outcome(course.start(batch)) for batch in self._batches]
+        expected = [self._outcome(course.start(batch), number) for number, batch in enumerate(self._batches)]
         scale = spread_of(expected)
         bases = [course.start(batch) for batch in self._batches]
         curves: list[list[tuple[int, float]]] = []
@@ -203,23 +209,23 @@ class _Measuring:
                     for port, classes in group.ports
                 }
                 errors = [
-                    error_of(self._without(base.fork(), guesses), wanted, scale)
-                    for base, wanted in zip(bases, expected, strict=True)
+                    error_of(self._without(base.fork(), number, guesses), wanted, scale)
+                    for number, (base, wanted) in enumerate(zip(bases, expected, strict=True))
                 ]
                 curve.append((count, lost(float(np.mean(errors)))))
         except CalibrationError:
             return []
         return curve
 
-    def _without(self, passage: Passage, guesses: Mapping[str, _Guess | None]) -> dict[str, Any]:
+    def _without(self, passage: Passage, number: int, guesses: Mapping[str, _Guess | None]) -> dict[str, Any]:
         for port, guess in guesses.items():
             if guess is not None:
                 passage.put(port, guess.replaced(passage.value(port), self._model.tensor(port)))
-        return self._outcome(passage)
+        return self._outcome(passage, number)
 
-    def _outcome(self, passage: Passage) -> dict[str, Any]:
+    def _outcome(self, passage: Passage, number: int) -> dict[str, Any]:
         """What is compared."""
-        return outcome(passage, self._judged)
+        return outcome(passage, self._judged, self._counting[number])
 
     def _guess(self, port: str, classes: IntArray, gone: IntArray, *, refits: bool) -> _Guess | None:
         statistics = observed(self._model[port]).statistics

@@ -152,7 +152,7 @@ def rows(subject: Subject) -> None:
     kept = batches[: max(1, len(batches) * 3 // 4)]
     distance = Distance(model, batches[len(kept) :] or batches)
     given = [dict(batch.inputs) if _by_name(model, batch) else tuple(batch.inputs.values()) for batch in kept]
-    calibration = calibrate(model, given, batch_size=_size(kept), progress=False)
+    calibration = calibrate(model, given, batch_size=_size(kept), mask=_mask(kept), progress=False)
     for share in _SHARES:
         found: dict[str, tuple[float, float]] = {}
 
@@ -195,6 +195,11 @@ def _by_name(model: Editable, batch: Batch) -> bool:
     return not batch.rows or example is None or not example.args
 
 
+def _mask(batches: Sequence[Batch]) -> str | None:
+    """The input that says which positions count, if there is one."""
+    return "attention_mask" if "attention_mask" in batches[0].inputs else None
+
+
 def _size(batches: Sequence[Batch]) -> int:
     """So many samples at once that there are at least eight batches."""
     return max(1, min(8, sum(max(batch.rows, 1) for batch in batches) // 8))
@@ -203,8 +208,9 @@ def _size(batches: Sequence[Batch]) -> int:
 def _cost(name: str) -> None:
     """Print what it takes to calibrate one model, measure it, plan for three quarters, and refit it."""
     (subject,) = [one for one in subjects([name]) if one.name == name]
+    batches = list(subject.model.batches(_list(subject.samples), None))
     clock = [time.perf_counter()]
-    calibration: Calibration = calibrate(subject.model, _list(subject.samples), progress=False)
+    calibration: Calibration = calibrate(subject.model, _list(subject.samples), mask=_mask(batches), progress=False)
     clock.append(time.perf_counter())
     sensitive = utilities.measured(calibration, progress=False)
     clock.append(time.perf_counter())
@@ -282,7 +288,7 @@ def _feed_forward() -> None:
         for name in ("magnitude", "activation_times_outgoing", "reconstruction"):
             for refit in (False, True):
                 (subject,) = modules(["minilm"])
-                calibration = calibrate(subject.model, subject.samples, progress=False)
+                calibration = calibrate(subject.model, subject.samples, mask="attention_mask", progress=False)
                 wide = [vertex for vertex in subject.model if vertex.name.endswith("intermediate.dense")]
                 request = {vertex: -int(share * vertex.nout) for vertex in wide}
                 plan = plan_change(request, utility=getattr(utilities, name))

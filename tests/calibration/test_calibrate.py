@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from solver_nas import Network, calibrate, delta_nout, nn
+from solver_nas import Network, calibrate, delta_nout, nn, shrink
 from solver_nas.errors import CalibrationError
+from solver_nas.limits import now, params
 from solver_nas.observe import Observations, observed
 from solver_nas.torch import trace
 from tests.calibration.kinds import KINDS, Kind
@@ -155,6 +156,54 @@ def test_inputs_by_name_and_those_that_are_no_tensors() -> None:
         calibrate(model, {"x": torch.randn(6, 3)})
     with pytest.raises(CalibrationError, match="a batch is a mapping"):
         calibrate(model, torch.randn(6, 3))
+
+
+class Steps(torch.nn.Module):
+    """(batch, steps, 3) -> (batch, steps, 2), silent where a mask is zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.other = torch.nn.Linear(3, 8), torch.nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.other(torch.tanh(self.one(x))) * mask[:, :, None]
+        return y
+
+
+def padded(filling: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sequences of different lengths, and which of their steps count."""
+    mask = (torch.arange(6) < torch.arange(1, 7).repeat(6)[:, None]).float()
+    x = torch.randn(36, 6, 3, generator=torch.Generator().manual_seed(1))
+    return torch.where(mask[:, :, None] > 0, x, torch.tensor(filling)), mask
+
+
+def test_what_is_masked_counts_for_nothing() -> None:
+    found = []
+    _, mask = padded(0.0)
+    for filling in (0.0, 50.0):
+        x, _ = padded(filling)
+        model = trace(Steps(), (torch.zeros(4, 6, 3), torch.ones(4, 6)))
+        calibration = calibrate(model, (x, mask), mask="mask")
+        statistics = observed(model["tanh"]).statistics
+        assert statistics is not None
+        plan = shrink.plan(model, [params(model) <= 0.6 * now], data=calibration)
+        assert plan.compensation is not None
+        refitted = {key: array.tobytes() for key, array in plan.compensation.arrays.items()}
+        found.append((statistics.count, statistics.moments.tobytes(), refitted, plan.compensation.error))
+    assert found[0] == found[1]
+    held = sum(int(mask[start : start + 4].sum()) for start in range(12, 36, 16))
+    assert found[0][0] == int(mask.sum()) - held
+
+
+@pytest.mark.parametrize(
+    ("mask", "told"), [("nothing", "there is no input 'nothing'"), ("x", "a number for each sample")]
+)
+def test_masks_are_inputs_with_a_number_for_each_step(mask: str, told: str) -> None:
+    model = trace(Steps(), (torch.zeros(4, 6, 3), torch.ones(4, 6)))
+    with pytest.raises(CalibrationError, match=told):
+        calibrate(model, padded(0.0), mask=mask)
+    assert not model.observers
 
 
 def test_many_neurons_have_no_pairs_and_that_is_said() -> None:
