@@ -68,13 +68,17 @@ class Compensation:
     plain: float
     error: float
 
+    @property
+    def layers(self) -> int:
+        """How many layers were refitted."""
+        return sum(refit.how == "refitted" for refit in self.refits.values())
+
     def __str__(self) -> str:
         """In a line."""
-        done = sum(1 for refit in self.refits.values() if refit.how == "refitted")
         if np.isnan(self.error):
             return "nothing was refitted: too few samples to hold some back"
         told = f"error of the outputs on samples held back {self.error:.3g}, without refitting {self.plain:.3g}"
-        return f"{done} of {len(self.refits)} layers refitted; {told}"
+        return f"{self.layers} of {len(self.refits)} layers refitted; {told}"
 
 
 def compensation(

@@ -111,10 +111,10 @@ class Reader:
         summed = np.diag(one_sided) if quadratic.ndim == 1 else np.asarray(sums @ one_sided.T)
         return summed / total if total > 0 else summed
 
-    def squares(self, members: IntArray) -> Floats:
-        """The diagonal of Q, summed over the positions of each class, (members,)."""
+    def squares(self, members: IntArray, moment: Floats) -> Floats:
+        """A moment of each position times its squared outgoing weights, summed over those of each class, (members,)."""
         outgoing = 1.0 if self.weights is None else (self.weights**2).sum(axis=(1, 2))
-        return np.asarray(self.sums(members) @ (self.statistics.power * outgoing))
+        return np.asarray(self.sums(members) @ (moment * outgoing))
 
     def sums(self, members: IntArray) -> csr_array:
         """The matrix that sums over the positions of each class, (members, positions)."""

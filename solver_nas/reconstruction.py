@@ -84,12 +84,12 @@ class _Refitted:
 
     def __init__(self, reader: Reader, members: IntArray) -> None:
         statistics = reader.statistics
-        mean, gram, weights = statistics.mean, statistics.gram, reader.weights
+        known, weights = statistics.covariance, reader.weights
         together = reader.group[:, None] == reader.group[None, :]
-        self._refits = weights is not None and gram is not None
+        self._refits = weights is not None and known is not None
         if weights is None:
             # It is returned as it is: what is missing is missing, the mean included.
-            self._squares, variance = np.ones(len(mean)), statistics.power
+            self._squares, variance = np.ones(len(statistics.mean)), statistics.power
             total = float(variance.sum())
         else:
             flat = weights.reshape(len(weights), -1)
@@ -98,10 +98,10 @@ class _Refitted:
             total = float(self._squares @ variance)
         self._variance, self._ridge = variance, 0.0
         if self._refits:
-            assert gram is not None, "that is what refitting needs"
+            assert known is not None, "that is what refitting needs"
             assert weights is not None, "likewise"
             flat = weights.reshape(len(weights), -1)
-            covariance = np.where(together, gram - np.outer(mean, mean), 0.0)
+            covariance = np.where(together, known, 0.0)
             self._outgoing = np.where(together, flat @ flat.T, 0.0)
             total = float((covariance * self._outgoing).sum())
             self._ridge = statistics.ridge * float(variance.mean()) or 1.0

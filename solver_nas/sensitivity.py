@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from solver_nas.bounds import amount
 from solver_nas.errors import CalibrationError
 from solver_nas.labels import FIXED
 from solver_nas.observe import by_neuron, observed
@@ -102,10 +102,7 @@ def measured(
 def _enough(model: Model) -> int:
     """How many samples are used where nobody says it."""
     works = [volume for volume in model.labels.works if volume.times is not None]
-    total = sum(
-        (volume.times or 0) * prod(len(one) for one in volume.over) // max(prod(len(one) for one in volume.under), 1)
-        for volume in works
-    )
+    total = sum(map(amount, works))
     return int(min(_MOST, max(_FEWEST, _WORK // max(total, 1))))
 
 
@@ -232,13 +229,12 @@ class _Measuring:
         missing = np.isin(classes, gone)
         if statistics is None or not missing.any():
             return None
-        mean, gram = statistics.mean, statistics.gram
+        mean, covariance = statistics.mean, statistics.covariance
         if not refits:
             return _Guess(missing, np.zeros_like(mean), None)
         there = np.flatnonzero(~missing)
-        if gram is None or not len(there):
+        if covariance is None or not len(there):
             return _Guess(missing, mean, None)
-        covariance = gram - np.outer(mean, mean)
         ridge = statistics.ridge * float(np.trace(covariance)) / len(mean) or 1.0
         square = covariance[np.ix_(there, there)] + ridge * np.eye(len(there))
         mixed = np.linalg.solve(square, covariance[np.ix_(there, np.flatnonzero(missing))])

@@ -118,8 +118,7 @@ def deviation_times_outgoing(handle: Handle) -> Floats | float:
         return 0.0
     square = np.zeros(len(found.members))
     for reader in needed(handle, found):
-        outgoing = 1.0 if reader.weights is None else (reader.weights**2).sum(axis=(1, 2))
-        square += reader.sums(found.members) @ (reader.statistics.deviation**2 * outgoing)
+        square += reader.squares(found.members, reader.statistics.deviation**2)
     return found.spread(np.sqrt(square))
 
 

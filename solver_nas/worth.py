@@ -40,7 +40,7 @@ def activation_times_outgoing(handle: Handle) -> Floats | float:
         return 0.0
     square = np.zeros(len(found.members))
     for reader in needed(handle, found):
-        square += reader.squares(found.members)
+        square += reader.squares(found.members, reader.statistics.power)
     return found.spread(np.sqrt(square))
 
 

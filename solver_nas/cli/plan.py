@@ -384,4 +384,4 @@ def _refit(found: Compensation | None) -> dict[str, object] | None:
         return None
     errors = {"error": found.error, "without": found.plain}
     known = {name: error for name, error in errors.items() if math.isfinite(error)}
-    return {"layers": sum(1 for refit in found.refits.values() if refit.how == "refitted"), **known}
+    return {"layers": found.layers, **known}
