@@ -2,52 +2,36 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from solver_nas.errors import CalibrationError
-from solver_nas.linear import Linear
+from solver_nas.linear import Linear, Norm, Shift, along
 from solver_nas.outcomes import error_of, judged, outcome, spread_of
 from solver_nas.passage import is_held
 from solver_nas.progress import progress as show_progress
+from solver_nas.regression import EachNeuron, Moments, Refit, best, straight
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from solver_nas.frontend import Array, Model
     from solver_nas.graph import Graph
-    from solver_nas.linear import Floats, Shift
+    from solver_nas.linear import Fittable, Floats
     from solver_nas.passage import Batch, Course, Passage
     from solver_nas.plan import Blueprint
 
-_MOST_FEATURES = 4608  # 512 channels under a window of 3 x 3; of more, only the bias is fitted
-_MOST_ROWS = 16  # times the number of features: more positions hardly tell anything new
-_FEWEST_ROWS = 4096
-_RIDGES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # relative to the mean square of what is read
+_MOST_FEATURES = 8192  # all pairs of so many take half a gigabyte
+_MANY_ROWS = 16  # times the number of features: more positions hardly tell anything new
+_ENOUGH_ROWS = 4  # times the number of features, where those would be more than _MOST_ROWS
+_FEWEST_ROWS, _MOST_ROWS = 2**12, 2**15
+_FAR = 4  # vertices between one that is fitted and the sum that it goes into
+_SUMMANDS = 2
 _SHARES = (1.0, 0.6, 0.3)  # of the way to new weights
 _MEMORY = 2**31  # bytes of tensors that batches on their way may take together; beyond, they begin again at each stop
-
-
-class Refit(NamedTuple):
-    """What became of one vertex.
-
-    Args:
-        error: mean square of what is missing, as a fraction of that of what should come out, on samples that were
-            held back; before the refit.
-        left: the same after it.
-        ridge: how strongly the present weights were held on to; infinite where only the bias was fitted.
-        how: in words.
-    """
-
-    error: float
-    left: float
-    ridge: float
-    how: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,8 +102,8 @@ class _Fitting:
         self._held_back = held_back
         self._counting = [batch.counting(mask) for batch in batches]
         self._model, self._blueprint, self._arrays, self._batches = model, blueprint, dict(arrays), batches
-        self._before = _Fleet(model.course(), model.graph, batches)
-        self._after = _Fleet(model.course(blueprint, arrays), blueprint.after, batches)
+        self._before = _Fleet(model.course(), batches)
+        self._after = _Fleet(model.course(blueprint, arrays), batches)
         self._plain = arrays
         self._fitted: dict[str, Array] = {}
         self._refits: dict[str, Refit] = {}
@@ -131,7 +115,7 @@ class _Fitting:
                 if isinstance(place, Linear):
                     self._linear(place)
                 else:
-                    self._shift(place)
+                    self._each(place)
                 advance()
         return self._chosen()
 
@@ -172,8 +156,8 @@ class _Fitting:
         before = np.asarray(self._plain[key])
         return array if share == 1 else (before + share * (array - before)).astype(array.dtype)
 
-    def _places(self) -> Iterator[Linear | Shift]:
-        """What is fitted, in order: linear vertices behind something that has changed, whose weights nobody shares."""
+    def _places(self) -> Iterator[Fittable]:
+        """What is fitted, in order: what can be, reads something that has changed, and shares no parameters."""
         graph, blueprint = self._model.graph, self._blueprint
         moved = {
             name
@@ -181,21 +165,24 @@ class _Fitting:
             if not np.array_equal(index, np.arange(len(index))) or blueprint.sizes[name][0] != blueprint.sizes[name][1]
         }
         reached: set[str] = set()
-        users: dict[str, int] = {}
+        users = Counter(parameter.key for vertex in graph.vertices for parameter in vertex.parameters.values())
         for vertex in graph.vertices:
-            for parameter in vertex.parameters.values():
-                users[parameter.key] = users.get(parameter.key, 0) + 1
-        for vertex in graph.vertices:
-            if any(port.vertex in moved or port.vertex in reached for port in vertex.inputs):
-                reached.add(vertex.name)
-            else:
+            if not any(port.vertex in moved or port.vertex in reached for port in vertex.inputs):
                 continue
-            found = self._model.linear(vertex) or self._model.shift(vertex)
+            reached.add(vertex.name)
+            found = self._model.fittable(vertex)
             if found is None:
-                continue
-            keys = [found.bias, found.weight if isinstance(found, Linear) else None]
-            if all(key is None or users[key] == 1 for key in keys):
+                if any(len(parameter.shape) > 1 for parameter in vertex.parameters.values()):
+                    self._leave(vertex.name, f"refitting {vertex.kind} is not known")
+            elif any(users[key] > 1 for key in _keys(found)):
+                self._leave(vertex.name, "its parameters are used elsewhere, too")
+            elif (blueprint.indices[vertex.name] < 0).any():
+                self._leave(vertex.name, "it gets new neurons")
+            else:
                 yield found
+
+    def _leave(self, vertex: str, why: object) -> None:
+        self._refits[vertex] = Refit(np.nan, np.nan, np.nan, f"left as it is: {why}")
 
     # -- one vertex ------------------------------------------------------------------------------------
 
@@ -203,72 +190,144 @@ class _Fitting:
         before, after = self._model.arrays, self._arrays
         old, new = np.asarray(before[place.weight]), np.asarray(after[place.weight])
         index = self._blueprint.indices[place.vertex]
-        if len(index) != new.shape[place.order[0]] or place.features(new) > _MOST_FEATURES or (index < 0).any():
+        if len(index) != new.shape[place.order[0]]:
+            self._leave(place.vertex, "its outputs are no neurons")
+            return
+        if place.features(new) > _MOST_FEATURES:
+            self._leave(place.vertex, f"each output reads {place.features(new)} numbers, more than {_MOST_FEATURES}")
             return
         centred = place.bias is not None or self._shifted(place.vertex)
-        most = max(_MOST_ROWS * place.features(new), _FEWEST_ROWS) // max(len(self._batches), 1) + 1
-        fitting, held = _Moments(), _Moments()
+        most = _rows_for(place.features(new)) // max(len(self._batches), 1) + 1
+        fitting, held = Moments(), Moments()
         offset = _offset(before, place.bias), _offset(after, place.bias)
+        gain: Floats | float = 1.0
         try:
-            for number, (one, other) in enumerate(
-                zip(self._before.reads(place), self._after.reads(place), strict=True)
-            ):
-                x = place.rows(one, old, most, number, self._counting[number])
+            joint: _Joint | None = None
+            for number, (one, other) in enumerate(self._passages(place.vertex)):
+                counting = self._counting[number]
+                x = place.rows(self._read(one, place), old, most, number, counting)
                 y = _flat(x @ place.matrix(old, len(x))) + offset[0]
-                seen = place.rows(other, new, most, number, self._counting[number])
-                weight = place.matrix(new, len(seen))
-                missing = y[:, index] - _flat(seen @ weight) - offset[1]
+                seen = place.rows(self._read(other, place), new, most, number, counting)
+                missing = y[:, index] - _flat(seen @ place.matrix(new, len(seen))) - offset[1]
                 target = y[:, index]
+
+                def rows(value: Array, number: int = number) -> Floats:
+                    return place.results(value, most, number, self._counting[number])
+
+                if number == 0:
+                    joint = self._joint(place.vertex, one, y, rows)
+                    gain = 1.0 if joint is None else joint.gain[index]
+                if joint is not None:
+                    apart = rows(one.value(joint.other))[:, index] - rows(other.value(joint.other))
+                    missing, target = missing * gain + apart, target * gain
                 groups = len(seen)
                 into = held if self._is_held(number) else fitting
                 into.add(seen, _grouped(missing, groups), _grouped(target, groups))
         except CalibrationError as error:
-            self._refits[place.vertex] = Refit(np.nan, np.nan, np.nan, f"left as it is: {error}")
+            self._leave(place.vertex, error)
             return
-        found = _best(fitting, held if self._held_back else fitting, centred=centred, bias=place.bias is not None)
+        found = best(fitting, held if self._held_back else fitting, centred=centred, bias=place.bias is not None)
         if found is None:
+            self._leave(place.vertex, "there are too few samples")
             return
-        change, shift, refit = found
-        self._refits[place.vertex] = refit
+        change, shift, self._refits[place.vertex] = found
+        per = np.broadcast_to(gain, new.shape[place.order[0]]).reshape(-1)
         if change is not None:
             groups = len(change)
+            change = _over(change, per.reshape(groups, 1, -1))
             self._put(place.weight, place.weight_of(place.matrix(new, groups) + change, new))
         if shift is not None and place.bias is not None:
-            self._put(place.bias, (np.asarray(after[place.bias]) + shift.reshape(-1)).astype(after[place.bias].dtype))
+            shift = _over(shift.reshape(-1), per)
+            self._add(place.bias, shift)
 
-    def _shift(self, place: Shift) -> None:
+    def _each(self, place: Shift | Norm) -> None:
+        """One or two numbers for each neuron."""
         index = self._blueprint.indices[place.vertex]
-        before, after = self._model.arrays[place.bias], self._arrays[place.bias]
-        if len(index) != after.size or (index < 0).any():
-            return
-        missing: list[list[Floats]] = [[], []]
+        fitting, held = EachNeuron(len(index)), EachNeuron(len(index))
         try:
-            for number, (one, other) in enumerate(
-                zip(self._before.reads(place), self._after.reads(place), strict=True)
-            ):
-                counting = self._counting[number]
-                wanted = (place.mean(one, counting) + before.reshape(-1))[index]
-                apart = wanted - (place.mean(other, counting) + after.reshape(-1))
-                missing[self._is_held(number)].append(apart)
-        except CalibrationError:
+            joint: _Joint | None = None
+            for number, (one, other) in enumerate(self._passages(place.vertex)):
+
+                def rows(value: Array, number: int = number) -> Floats:
+                    return along(value, place.axis, self._counting[number])
+
+                x, seen = rows(self._read(one, place)), rows(self._read(other, place))
+                if seen.shape[1] != len(index):
+                    self._leave(place.vertex, "its outputs are no neurons")
+                    return
+                if number == 0:
+                    joint = self._joint(place.vertex, one, x, rows)
+                wanted = x[:, index]
+                if joint is not None:
+                    apart = rows(one.value(joint.other))[:, index] - rows(other.value(joint.other))
+                    wanted = wanted + _over(apart, joint.gain[index])
+                (held if self._is_held(number) else fitting).add(seen, wanted)
+        except CalibrationError as error:
+            self._leave(place.vertex, error)
             return
-        missing[1] = missing[1] if self._held_back else missing[0]
-        if not missing[0] or not missing[1]:
+        held = held if self._held_back else fitting
+        if not fitting.count or not held.count or not np.isfinite(fitting.yy + held.yy).all():
+            self._leave(place.vertex, "there are too few samples")
             return
-        shift = np.mean(missing[0], axis=0)
-        held = np.asarray(missing[1])
-        better = np.mean((held - shift) ** 2, axis=0) < np.mean(held**2, axis=0)
-        shift = np.where(better, shift, 0.0)
-        self._put(place.bias, (np.asarray(after) + shift.reshape(after.shape)).astype(after.dtype))
+        slope, shift, self._refits[place.vertex] = fitting.best(held, slopes=isinstance(place, Norm))
+        if isinstance(place, Shift):
+            self._add(place.bias, shift)
+        else:
+            # (slope x + shift - mean) / deviation is (x - new mean) / new deviation.
+            mean, variance = (np.asarray(self._arrays[key]) for key in (place.mean, place.variance))
+            self._put(place.mean, ((mean - shift.reshape(mean.shape)) / slope.reshape(mean.shape)).astype(mean.dtype))
+            self._put(place.variance, (variance / slope.reshape(mean.shape) ** 2).astype(variance.dtype))
+
+    def _joint(self, vertex: str, passage: Passage, x: Floats, rows: Callable[[Array], Floats]) -> _Joint | None:
+        """The sum that what a vertex computes goes into, if that is all it does.
+
+        So it can make good what is missing in the other summand.
+
+        Args:
+            vertex: its name.
+            passage: of the model as it is, where it has come to the vertex; it stays there.
+            x: what it computes, or reads, before whatever comes with that; a column for each neuron.
+            rows: makes the same rows of other tensors.
+        """
+        found = _sum_behind(self._model.graph, vertex)
+        if found is None:
+            return None
+        end, other = found
+        indices = self._blueprint.indices
+        if not np.array_equal(indices[other], indices[vertex]):
+            return None
+        trial = passage.fork()
+        try:
+            apart = rows(np.array(trial.value(other)))
+            total = rows(np.array(trial.value(end)))
+        except (CalibrationError, ValueError):
+            return None
+        if not total.shape == apart.shape == x.shape:
+            return None
+        # Whatever the vertices on the way are called: if it is no sum, or anything but a scale and a shift is on the
+        # way, there is no line.
+        gain = straight(x, total - apart)
+        return None if gain is None else _Joint(other, gain)
+
+    def _passages(self, vertex: str) -> Iterator[tuple[Passage, Passage]]:
+        """Batch by batch, where they have come to a vertex: in the model as it is, and in the new one."""
+        return zip(self._before.at(vertex), self._after.at(vertex), strict=True)
+
+    def _read(self, passage: Passage, place: Fittable) -> Array:
+        return passage.value(self._model.graph.vertex(place.vertex).inputs[place.slot].vertex)
 
     def _shifted(self, vertex: str) -> bool:
-        """Whether what a vertex computes gets a bias at once."""
+        """Whether what a vertex computes gets a bias at once, or loses a mean."""
         graph = self._model.graph
         readers = list(graph.consumers(vertex))
-        return len(readers) == 1 and self._model.shift(graph.vertex(readers[0])) is not None
+        return len(readers) == 1 and isinstance(self._model.fittable(graph.vertex(readers[0])), Shift | Norm)
 
     def _is_held(self, number: int) -> bool:
         return is_held(number, self._held_back)
+
+    def _add(self, key: str, numbers: Floats) -> None:
+        array = np.asarray(self._arrays[key])
+        self._put(key, (array + numbers.reshape(array.shape)).astype(array.dtype))
 
     def _put(self, key: str, array: Array) -> None:
         self._fitted[key] = self._arrays[key] = array
@@ -277,6 +336,58 @@ class _Fitting:
 
 def _offset(arrays: Mapping[str, Array], key: str | None) -> Floats | float:
     return 0.0 if key is None else np.asarray(arrays[key], np.float64)
+
+
+def _rows_for(features: int) -> int:
+    """How many positions are looked at, at most."""
+    return max(_FEWEST_ROWS, min(_MANY_ROWS * features, max(_ENOUGH_ROWS * features, _MOST_ROWS)))
+
+
+def _keys(place: Fittable) -> list[str]:
+    """The parameters that are refitted."""
+    if isinstance(place, Linear):
+        return [key for key in (place.weight, place.bias) if key is not None]
+    return [place.bias] if isinstance(place, Shift) else [place.mean, place.variance]
+
+
+class _Joint(NamedTuple):
+    """A sum of two.
+
+    Args:
+        other: the vertex that computes the other summand.
+        gain: what each neuron is multiplied with on its way to the sum.
+    """
+
+    other: str
+    gain: Floats
+
+
+def _sum_behind(graph: Graph, vertex: str) -> tuple[str, str] | None:
+    """What reads two tensors, of which one depends on this vertex alone, and the vertex that made the other one before.
+
+    The way there has no branches, and nothing on it is returned.
+    """
+    place = {name: number for number, name in enumerate(graph.order)}
+    returned = {port.vertex for port in graph.returned}
+    name = vertex
+    for _ in range(_FAR):
+        readers = list(graph.consumers(name))
+        if len(readers) != 1 or name in returned:
+            return None
+        sources = [port.vertex for port in graph.vertex(readers[0]).inputs]
+        if len(sources) == _SUMMANDS:
+            other = sources[sources[0] == name]
+            return (readers[0], other) if place[other] < place[vertex] else None
+        if len(sources) != 1:
+            return None
+        name = readers[0]
+    return None
+
+
+def _over(numbers: Floats, gain: Floats) -> Floats:
+    """Divided, and 0 where there is nothing to divide by."""
+    gain = np.broadcast_to(gain, numbers.shape)
+    return np.divide(numbers, gain, out=np.zeros(numbers.shape), where=gain != 0)
 
 
 def _flat(y: Floats) -> Floats:
@@ -288,104 +399,20 @@ def _grouped(y: Floats, groups: int) -> Floats:
     return np.ascontiguousarray(y.reshape(len(y), groups, -1).swapaxes(0, 1))
 
 
-class _Moments:
-    """Sums over rows of what is read (x) and what is missing (y), by groups."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.x = self.y = self.xx = self.xy = np.zeros(0)
-        self.yy = self.power = 0.0
-
-    def add(self, x: Floats, y: Floats, target: Floats) -> None:
-        """More rows: x (groups, rows, features), y and target (groups, rows, outputs)."""
-        if not self.count:
-            groups, _, features = x.shape
-            outputs = y.shape[2]
-            self.x, self.y = np.zeros((groups, features)), np.zeros((groups, outputs))
-            self.xx, self.xy = np.zeros((groups, features, features)), np.zeros((groups, features, outputs))
-        self.count += x.shape[1]
-        self.x += x.sum(axis=1)
-        self.y += y.sum(axis=1)
-        self.xx += x.swapaxes(1, 2) @ x
-        self.xy += x.swapaxes(1, 2) @ y
-        self.yy += float((y**2).sum())
-        self.power += float((target**2).sum())
-
-    def error(self, change: Floats | None, shift: Floats | None) -> float:
-        """The sum of squares of what is still missing."""
-        total = self.yy
-        if change is not None:
-            total += float((change * (self.xx @ change)).sum()) - 2 * float((change * self.xy).sum())
-        if shift is not None:
-            total += self.count * float((shift**2).sum()) - 2 * float((shift * self.y).sum())
-            if change is not None:
-                total += 2 * float((shift * np.einsum("gf,gfo->go", self.x, change)).sum())
-        return max(total, 0.0)
-
-
-def _best(
-    fitting: _Moments, held: _Moments, *, centred: bool, bias: bool
-) -> tuple[Floats | None, Floats | None, Refit] | None:
-    """The change of weight and bias that is best on what was held back; `None` if there is too little to judge by."""
-    if not fitting.count or not held.count or not np.isfinite(fitting.yy + held.yy):
-        return None
-    base, scale = held.error(None, None), held.power or 1.0
-    best: tuple[Floats | None, Floats | None, float, float] = (None, None, base, np.inf)
-    mean_x, mean_y = fitting.x / fitting.count, fitting.y / fitting.count
-    if bias:
-        best = _better(best, (None, mean_y, held.error(None, mean_y), np.inf))
-    xx, xy = fitting.xx / fitting.count, fitting.xy / fitting.count
-    if centred:
-        xx = xx - mean_x[:, :, None] * mean_x[:, None, :]
-        xy = xy - mean_x[:, :, None] * mean_y[:, None, :]
-    unit = np.trace(xx, axis1=1, axis2=2) / max(xx.shape[1], 1)
-    for ridge in _RIDGES:
-        change = _solved(xx, xy, ridge * unit)
-        if change is None:
-            continue
-        shift = mean_y - np.einsum("gf,gfo->go", mean_x, change) if centred else None
-        best = _better(best, (change, shift, held.error(change, shift), ridge))
-    change, shift, left, ridge = best
-    how = "left as it is" if change is None and shift is None else "bias" if change is None else "refitted"
-    return change, shift, Refit(base / scale, left / scale, ridge, how)
-
-
-_Candidate = tuple["Floats | None", "Floats | None", float, float]
-
-
-def _better(one: _Candidate, other: _Candidate) -> _Candidate:
-    return other if other[2] < one[2] else one
-
-
-def _solved(xx: Floats, xy: Floats, ridge: NDArray[np.float64]) -> Floats | None:
-    """Ridge regression, group by group."""
-    found = np.zeros_like(xy)
-    for group, (square, product) in enumerate(zip(xx, xy, strict=True)):
-        if not ridge[group] > 0:
-            continue  # nothing ever comes
-        try:
-            factor = cho_factor(square + ridge[group] * np.eye(len(square)), lower=True, check_finite=False)
-        except LinAlgError:
-            return None
-        found[group] = cho_solve(factor, product, check_finite=False)
-    return found if np.isfinite(found).all() else None
-
-
 class _Fleet:
     """All batches on their way through one state of a model; those that take too much memory begin again each time."""
 
-    def __init__(self, course: Course, graph: Graph, batches: Sequence[Batch]) -> None:
+    def __init__(self, course: Course, batches: Sequence[Batch]) -> None:
         self.course, self._batches = course, batches
-        self._sources = {vertex.name: [port.vertex for port in vertex.inputs] for vertex in graph.vertices}
         self._passages: dict[int, Passage] = {}
 
-    def reads(self, place: Linear | Shift) -> Iterator[Array]:
-        """What a vertex reads, batch by batch."""
+    def at(self, vertex: str) -> Iterator[Passage]:
+        """Batch by batch, where everything before a vertex is computed."""
         taken = 0
         for number, batch in enumerate(self._batches):
             passage = self._passages.pop(number, None) or self.course.start(batch)
-            passage.reach(place.vertex)
-            yield passage.value(self._sources[place.vertex][place.slot])
+            passage.reach(vertex)
+            yield passage
             taken += passage.nbytes
             if taken <= _MEMORY:
                 self._passages[number] = passage

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from solver_nas.graph import Graph, Vertex
     from solver_nas.labels import Labels, Memory, Shape, Tensor
-    from solver_nas.linear import Linear, Shift
+    from solver_nas.linear import Fittable
     from solver_nas.passage import Batch, Course
     from solver_nas.plan import Blueprint
 
@@ -146,12 +146,8 @@ class Model(ABC):
         """
 
     @abstractmethod
-    def linear(self, vertex: Vertex) -> Linear | None:
-        """A vertex as a product with a weight, if it is one."""
-
-    @abstractmethod
-    def shift(self, vertex: Vertex) -> Shift | None:
-        """A vertex as a sum with one parameter for each neuron, if it is one."""
+    def fittable(self, vertex: Vertex) -> Fittable | None:
+        """A vertex as a product with a weight, or something else that can be refitted, if it is."""
 
     @abstractmethod
     def course(self, blueprint: Blueprint | None = None, arrays: Mapping[str, Array] | None = None) -> Course:

@@ -68,6 +68,15 @@ class Linear(NamedTuple):
         """How many numbers of its input an output depends on."""
         return prod(weight.shape[axis] for axis in self.order[1:])
 
+    def results(self, y: Array, most: int, seed: int, counting: NDArray[np.bool_] | None = None) -> Floats:
+        """The rows of a tensor of the shape of what is computed, (rows, outputs), that belong to those of `rows`."""
+        kept = kept_rows(y.shape[:-1], counting) if self.window is None else None
+        flat = (y if self.window is None else np.moveaxis(y, 1, -1)).reshape(
+            -1, y.shape[-1 if self.window is None else 1]
+        )
+        flat = flat if kept is None else flat[kept]
+        return np.asarray(flat[_drawn(len(flat), most, seed)], np.float64)
+
     def rows(self, x: Array, weight: Array, most: int, seed: int, counting: NDArray[np.bool_] | None = None) -> Floats:
         """What is multiplied with the matrix, (groups, rows, features): a row for every position.
 
@@ -107,14 +116,35 @@ class Shift(NamedTuple):
     bias: str
     axis: int = -1
 
-    def mean(self, x: Array, counting: NDArray[np.bool_] | None = None) -> Floats:
-        """The mean of each neuron over everything else that counts."""
-        kept = kept_rows(x.shape[:-1], counting) if self.axis in (-1, x.ndim - 1) else None
-        if kept is not None:
-            return np.asarray(x.reshape(-1, x.shape[-1])[kept].mean(axis=0, dtype=np.float64))
-        axis = self.axis % x.ndim
-        others = tuple(place for place in range(x.ndim) if place != axis)
-        return np.asarray(np.mean(x, axis=others, dtype=np.float64))
+
+class Norm(NamedTuple):
+    """A vertex that normalises each neuron of what it reads by a mean and a variance that it keeps.
+
+    Args:
+        vertex: its name.
+        slot: which of its inputs it reads.
+        mean: key of the means.
+        variance: key of the variances.
+        axis: of the neurons.
+    """
+
+    vertex: str
+    slot: int
+    mean: str
+    variance: str
+    axis: int = 1
+
+
+#: What can be refitted.
+Fittable = Linear | Shift | Norm
+
+
+def along(x: Array, axis: int, counting: NDArray[np.bool_] | None = None) -> Floats:
+    """A tensor as (rows, neurons): everything that counts, with the neurons last."""
+    front = np.moveaxis(x, axis, -1)
+    flat = front.reshape(-1, front.shape[-1])
+    kept = kept_rows(x.shape[:-1], counting) if axis in (-1, x.ndim - 1) else None
+    return np.asarray(flat if kept is None else flat[kept], np.float64)
 
 
 def shift_along(vertex: str, key: str, shape: Sequence[int]) -> Shift | None:

@@ -1,17 +1,22 @@
-"""Which layers are linear in one weight."""
+"""Which layers can be refitted."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from solver_nas.linear import Linear, Shift, Window
+from solver_nas.linear import Linear, Norm, Shift, Window
 
 if TYPE_CHECKING:
     from solver_nas.graph import Vertex
-    from solver_nas.linear import Pads
+    from solver_nas.linear import Fittable, Pads
 
 
-def linear(vertex: Vertex) -> Linear | None:
+def fittable(vertex: Vertex) -> Fittable | None:
+    """A layer as something that can be refitted; `None` for others."""
+    return _linear(vertex) or _shift(vertex) or _norm(vertex)
+
+
+def _linear(vertex: Vertex) -> Linear | None:
     """A dense layer or a convolution, whatever its activation is; `None` for others."""
     if vertex.kind not in ("dense", "conv"):
         return None
@@ -26,9 +31,17 @@ def linear(vertex: Vertex) -> Linear | None:
     return Linear(vertex.name, 0, weight.key, order, None if bias is None else bias.key, window)
 
 
-def shift(vertex: Vertex) -> Shift | None:
+def _shift(vertex: Vertex) -> Shift | None:
     """A learned bias as a layer of its own; `None` for others."""
     if vertex.kind != "bias":
         return None
     (axis,) = cast("tuple[int, ...]", vertex.attributes["axes"])
     return Shift(vertex.name, 0, vertex.parameters["bias"].key, axis)
+
+
+def _norm(vertex: Vertex) -> Norm | None:
+    """A batch normalisation; `None` for others."""
+    if vertex.kind != "batch_norm":
+        return None
+    mean, variance = (vertex.parameters[role].key for role in ("mean", "var"))
+    return Norm(vertex.name, 0, mean, variance, cast("int", vertex.attributes["axis"]))

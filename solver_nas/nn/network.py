@@ -15,7 +15,7 @@ from solver_nas.frontend import Handle, Model
 from solver_nas.graph import Graph, Parameter, Port, Vertex
 from solver_nas.nn import inputs as _inputs  # noqa: F401 - registers what an input is
 from solver_nas.nn.forward import evaluate
-from solver_nas.nn.linear import linear, shift
+from solver_nas.nn.linear import fittable
 from solver_nas.nn.passage import NetworkCourse
 from solver_nas.nn.vertex import NetworkVertex
 from solver_nas.passage import Batch, named, rebatched, rows_of
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from solver_nas.frontend import Array
     from solver_nas.graph import Digraph
     from solver_nas.labels import Tensor
-    from solver_nas.linear import Linear, Shift
+    from solver_nas.linear import Fittable
     from solver_nas.plan import Blueprint
 
 _BATCH = 64  # samples that pass at once, where nobody says how many
@@ -356,13 +356,9 @@ class Network(Editable):
         whole = self.graph.vertex(name).attributes["axis"] is None and array.dtype.kind in "iu"
         return array if whole else array.astype(self.dtype, copy=False)
 
-    def linear(self, vertex: Vertex) -> Linear | None:
-        """A vertex as a product with a weight, if it is one."""
-        return linear(vertex)
-
-    def shift(self, vertex: Vertex) -> Shift | None:
-        """A vertex as a sum with one parameter for each neuron, if it is one."""
-        return shift(vertex)
+    def fittable(self, vertex: Vertex) -> Fittable | None:
+        """A vertex as something that can be refitted, if it is."""
+        return fittable(vertex)
 
     def course(self, blueprint: Blueprint | None = None, arrays: Mapping[str, Array] | None = None) -> NetworkCourse:
         """The way of batches through the network."""

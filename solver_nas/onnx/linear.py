@@ -1,24 +1,30 @@
-"""Which nodes are linear in one weight."""
+"""Which nodes can be refitted."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from solver_nas.linear import Linear, Shift, Window, shift_along
+from solver_nas.linear import Linear, Norm, Shift, Window, shift_along
 from solver_nas.onnx.operator import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from solver_nas.graph import Vertex
-    from solver_nas.linear import Pads
+    from solver_nas.linear import Fittable, Pads
     from solver_nas.onnx.op import Slot
 
 _MATRIX = 2
+_STATISTICS = 2  # mean and variance
 _SAME = {"SAME_UPPER": "upper", "SAME_LOWER": "lower"}
 
 
-def linear(vertex: Vertex) -> Linear | None:
+def fittable(vertex: Vertex) -> Fittable | None:
+    """A node as something that can be refitted; `None` for others."""
+    return _linear(vertex) or _shift(vertex) or _norm(vertex)
+
+
+def _linear(vertex: Vertex) -> Linear | None:
     """A Conv, Gemm or MatMul with a constant weight; `None` for others."""
     reading = {"Conv": _conv, "Gemm": _gemm, "MatMul": _matmul}.get(vertex.kind.removeprefix(PREFIX))
     if reading is None:
@@ -35,7 +41,7 @@ def linear(vertex: Vertex) -> Linear | None:
     return Linear(vertex.name, x.edge, vertex.parameters[weight.role].key, order, bias, window)
 
 
-def shift(vertex: Vertex) -> Shift | None:
+def _shift(vertex: Vertex) -> Shift | None:
     """An Add with a constant that is one number for every entry along one axis; `None` for others."""
     if vertex.kind != f"{PREFIX}Add" or len(vertex.inputs) != 1:
         return None
@@ -46,6 +52,22 @@ def shift(vertex: Vertex) -> Shift | None:
     parameter = vertex.parameters[bias.role]
     order = _order(vertex, bias)
     return None if order is None else shift_along(vertex.name, parameter.key, [parameter.shape[one] for one in order])
+
+
+def _norm(vertex: Vertex) -> Norm | None:
+    """A BatchNormalization that uses what it keeps; `None` for others."""
+    if vertex.kind != f"{PREFIX}BatchNormalization":
+        return None
+    settings = cast("Mapping[str, Any]", vertex.attributes["onnx"])
+    x, _, _, *kept = cast("Sequence[Slot | None]", vertex.attributes["slots"])
+    if x is None or x.edge is None or settings.get("training_mode", 0):
+        return None
+    keys = [
+        vertex.parameters[slot.role].key
+        for slot in kept
+        if slot is not None and slot.role is not None and _order(vertex, slot) == (0,)
+    ]
+    return Norm(vertex.name, x.edge, keys[0], keys[1]) if len(keys) == _STATISTICS else None
 
 
 _Found = tuple[str | None, tuple[int, ...] | None]

@@ -26,7 +26,7 @@ from solver_nas.graph import Graph, Port, Vertex
 from solver_nas.onnx import runtime, store, verify
 from solver_nas.onnx.adding import addition
 from solver_nas.onnx.fills import fills_of
-from solver_nas.onnx.linear import linear, shift
+from solver_nas.onnx.linear import fittable
 from solver_nas.onnx.operator import PREFIX
 from solver_nas.onnx.passage import OnnxCourse
 from solver_nas.onnx.rewiring import same_wiring
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from solver_nas.frontend import Array, Handle, Model
     from solver_nas.labels import Labels
-    from solver_nas.linear import Linear, Shift
+    from solver_nas.linear import Fittable
     from solver_nas.onnx.source import Origin
     from solver_nas.onnx.structure import Structure
     from solver_nas.plan import Blueprint
@@ -474,13 +474,9 @@ class OnnxModel(Editable):
             raise CalibrationError(str(error)) from error
         return Batch(found, rows_of(found), None if target is None else np.asarray(target))
 
-    def linear(self, vertex: Vertex) -> Linear | None:
-        """A vertex as a product with a weight, if it is one."""
-        return linear(vertex)
-
-    def shift(self, vertex: Vertex) -> Shift | None:
-        """A vertex as a sum with one parameter for each neuron, if it is one."""
-        return shift(vertex)
+    def fittable(self, vertex: Vertex) -> Fittable | None:
+        """A vertex as something that can be refitted, if it is."""
+        return fittable(vertex)
 
     def course(self, blueprint: Blueprint | None = None, arrays: Mapping[str, Array] | None = None) -> OnnxCourse:
         """The way of batches through the model."""

@@ -1,10 +1,10 @@
-"""Which operations are linear in one weight."""
+"""Which operations can be refitted."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from solver_nas.linear import Linear, Shift, Window, shift_along
+from solver_nas.linear import Linear, Norm, Shift, Window, shift_along
 from solver_nas.torch.op import Slot
 from solver_nas.torch.operator import PREFIX
 
@@ -12,13 +12,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from solver_nas.graph import Vertex
-    from solver_nas.linear import Pads
+    from solver_nas.linear import Fittable, Pads
 
 _MATRIX = 2
+_STATISTICS = 2  # mean and variance
 _CONVOLUTIONS = {f"conv{rank}d": rank for rank in (1, 2, 3)}
 
 
-def linear(vertex: Vertex) -> Linear | None:
+def fittable(vertex: Vertex) -> Fittable | None:
+    """An operation as something that can be refitted; `None` for others."""
+    return _linear(vertex) or _shift(vertex) or _norm(vertex)
+
+
+def _linear(vertex: Vertex) -> Linear | None:
     """A linear layer, a convolution, or a product with a matrix that is a parameter; `None` for others."""
     operator = vertex.kind.removeprefix(PREFIX)
     arguments = cast("Mapping[str, Any]", vertex.attributes.get("arguments", {}))
@@ -61,7 +67,7 @@ _NAMES = {
 }
 
 
-def shift(vertex: Vertex) -> Shift | None:
+def _shift(vertex: Vertex) -> Shift | None:
     """A sum with a parameter that is one number for every entry along one axis; `None` for others."""
     arguments = cast("Mapping[str, Any]", vertex.attributes.get("arguments", {}))
     if vertex.kind != f"{PREFIX}add" or len(vertex.inputs) != 1 or arguments.get("alpha", 1) != 1:
@@ -73,6 +79,25 @@ def shift(vertex: Vertex) -> Shift | None:
     parameter = vertex.parameters[bias.role]
     order = _order(vertex, bias)
     return None if order is None else shift_along(vertex.name, parameter.key, [parameter.shape[one] for one in order])
+
+
+_NORMS = frozenset({"batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm"})
+
+
+def _norm(vertex: Vertex) -> Norm | None:
+    """A batch normalisation that uses what it keeps; `None` for others."""
+    if vertex.kind.removeprefix(PREFIX) not in _NORMS:
+        return None
+    arguments = cast("Mapping[str, Any]", vertex.attributes.get("arguments", {}))
+    x, mean, variance = (arguments.get(name) for name in ("input", "running_mean", "running_var"))
+    if not isinstance(x, Slot) or x.edge is None or arguments.get("training", False):
+        return None
+    keys = [
+        vertex.parameters[slot.role].key
+        for slot in (mean, variance)
+        if isinstance(slot, Slot) and slot.role is not None and _order(vertex, slot) == (0,)
+    ]
+    return Norm(vertex.name, x.edge, keys[0], keys[1]) if len(keys) == _STATISTICS else None
 
 
 def _order(vertex: Vertex, slot: Slot) -> tuple[int, ...] | None:

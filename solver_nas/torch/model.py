@@ -23,7 +23,7 @@ from solver_nas.torch.binding import Binding, Contents, Memories, copied, rememb
 from solver_nas.torch.capture import capture
 from solver_nas.torch.feeding import Feeding
 from solver_nas.torch.handles import TorchHandle
-from solver_nas.torch.linear import linear, shift
+from solver_nas.torch.linear import fittable
 from solver_nas.torch.numbers import numbers
 from solver_nas.torch.optimizers import inner
 from solver_nas.torch.passage import TorchCourse
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from solver_nas.frontend import Array, Handle, Model
     from solver_nas.graph import Graph, Vertex
     from solver_nas.labels import Labels
-    from solver_nas.linear import Linear, Shift
+    from solver_nas.linear import Fittable
     from solver_nas.plan import Blueprint
     from solver_nas.rules import Memory
     from solver_nas.torch.binding import Grads
@@ -453,13 +453,9 @@ class TorchModel(Editable):
         feeding = Feeding(self.structure, self._inputs)
         return rebatched(map(feeding.batch, given), feeding.rows, _joined, exactly=True)
 
-    def linear(self, vertex: Vertex) -> Linear | None:
-        """A vertex as a product with a weight, if it is one."""
-        return linear(vertex)
-
-    def shift(self, vertex: Vertex) -> Shift | None:
-        """A vertex as a sum with one parameter for each neuron, if it is one."""
-        return shift(vertex)
+    def fittable(self, vertex: Vertex) -> Fittable | None:
+        """A vertex as something that can be refitted, if it is."""
+        return fittable(vertex)
 
     def course(self, blueprint: Blueprint | None = None, arrays: Mapping[str, Array] | None = None) -> TorchCourse:
         """The way of batches through the captured operations."""

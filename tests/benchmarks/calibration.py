@@ -88,7 +88,7 @@ def subjects(names: Sequence[str]) -> Iterator[Subject]:
 
 def _opened(real: Real) -> Subject:
     samples = real.samples()
-    few = {name: array[:_ROWS] if real.rows is None else array[: real.rows] for name, array in samples.items()}
+    few = {name: array[: real.rows or _ROWS] if array.ndim else array for name, array in samples.items()}
     model = load(real.proto(), real.input_shapes, inputs=few)
     return Subject(real.name, model, real.batches(), lambda: real.score(runner(model.proto)), real.measure)
 

@@ -13,14 +13,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from solver_nas import Network, nn, onnx
 from solver_nas.editable import Editable
-from solver_nas.linear import Linear
+from solver_nas.linear import Linear, Shift, along
 from solver_nas.torch import trace
 
 
 def product(model: Editable, name: str, x: Any) -> tuple[Any, Any]:
     """What a vertex computes, and what its matrix makes of what it reads; both as rows."""
     (batch,) = model.batches([x], len(x))
-    linear = model.linear(model.graph.vertex(name))
+    linear = model.fittable(model.graph.vertex(name))
     assert isinstance(linear, Linear)
     passage = model.course().start(batch)
     read = np.array(passage.value(model.graph.vertex(name).inputs[linear.slot].vertex))
@@ -132,7 +132,7 @@ def test_nodes_of_onnx(name: str) -> None:
 def test_other_products_are_left_alone(scale: dict[str, Any]) -> None:
     node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], name="one", **scale)
     model = _one(node, [4, 4], w=RNG.normal(size=(4, 6)), b=RNG.normal(size=6))
-    assert model.linear(model.graph.vertex("one")) is None
+    assert model.fittable(model.graph.vertex("one")) is None
 
 
 def test_a_weight_comes_back_from_its_matrix() -> None:
@@ -145,7 +145,7 @@ def test_a_weight_comes_back_from_its_matrix() -> None:
 def test_rows_are_drawn_alike_for_alike_positions() -> None:
     net = Network(seed=1)
     net.output(nn.conv(net.input("x", (2, 9, 9)), 3, 3, name="conv"))
-    linear = net.linear(net.graph.vertex("conv"))
+    linear = net.fittable(net.graph.vertex("conv"))
     assert isinstance(linear, Linear)
     x = RNG.normal(size=(4, 2, 9, 9))
     weight = np.asarray(net.arrays["conv.weight"])
@@ -159,9 +159,9 @@ def test_rows_are_drawn_alike_for_alike_positions() -> None:
 def test_biases_of_their_own_are_sums() -> None:
     node = helper.make_node("Add", ["x", "b"], ["y"], name="one")
     model = _one(node, [2, 4, 5], b=np.ones((4, 1)))
-    found = model.shift(model.graph.vertex("one"))
-    assert found is not None
+    found = model.fittable(model.graph.vertex("one"))
+    assert isinstance(found, Shift)
     assert found.axis == -2
-    assert np.allclose(found.mean(np.arange(40.0).reshape(2, 4, 5)), [12, 17, 22, 27])
+    assert np.allclose(along(np.arange(40.0).reshape(2, 4, 5), -2).mean(axis=0), [12, 17, 22, 27])
     table = _one(node, [2, 4, 5], b=np.ones((4, 5)))
-    assert table.shift(table.graph.vertex("one")) is None
+    assert table.fittable(table.graph.vertex("one")) is None

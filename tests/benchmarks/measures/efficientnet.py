@@ -25,13 +25,20 @@ _SIDE, _SHORTER = 224, 256  # pixels: of what the module sees, of the shorter si
 _MEAN, _DEVIATION = 127.0, 128.0  # of the numbers of pixels, as the module expects them
 _SHIFT = 16  # pixels, as far as the picture reaches
 _SHIFTS = ((0, 0), (-_SHIFT, -_SHIFT), (-_SHIFT, _SHIFT), (_SHIFT, -_SHIFT), (_SHIFT, _SHIFT))
+_LEARN = Wheel("scikit-learn", "", "sklearn")
+_IMAGE = Wheel("scikit-image", "0.26.0", "skimage")
+_DETECT = Wheel("ultralytics", "8.4.190", "ultralytics")
+_SHOW = Wheel("gradio", "6.31.0", "gradio")
 #: Photographs that other packages come with.
 _PHOTOGRAPHS = (
-    (Wheel("scikit-learn", "", "sklearn"), "datasets/images/china.jpg"),
-    (Wheel("scikit-learn", "", "sklearn"), "datasets/images/flower.jpg"),
+    *((_LEARN, f"datasets/images/{name}.jpg") for name in ("china", "flower")),
     (Wheel("matplotlib", "", "matplotlib"), "mpl-data/sample_data/grace_hopper.jpg"),
+    *((_IMAGE, f"data/{name}") for name in ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")),
+    (_IMAGE, "data/motorcycle_left.png"),
+    *((_DETECT, f"assets/{name}.jpg") for name in ("bus", "zidane")),
+    *((_SHOW, f"media_assets/images/{name}") for name in ("cheetah1.jpg", "groot.jpeg", "lion.jpg", "tower.jpg")),
 )
-_CROPS, _SMALLEST = 48, 0.3  # squares cut from the photographs; their least side, as part of the shorter side
+_CROPS, _SMALLEST = 112, 0.3  # squares cut from the photographs; their least side, as part of the shorter side
 _THUMBNAILS = 16  # pictures of other things (CIFAR), 32 pixels wide: a photograph has few objects, these are coarse
 
 
