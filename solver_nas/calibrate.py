@@ -144,7 +144,7 @@ def calibrate(
     found = {one.name: one.end().judged(other.end()) for one, other in zip(gathering, holding, strict=True)}
     slopes = {} if loss is None else _slopes(model, course, given, names, loss, progress=progress)
     remembered = {
-        name: replace(seen, statistics=None, slopes=None)
+        name: replace(seen, statistics=None, slopes=None, unseen="")
         for name, seen in model.observers.items()
         if isinstance(seen, Observations)
     }
@@ -152,6 +152,7 @@ def calibrate(
         name: replace(observed(model[name]), statistics=statistics, slopes=slopes.get(name))
         for name, statistics in found.items()
     }
+    remembered |= {name: replace(observed(model[name]), unseen=why) for name, why in unseen.items()}
     model.observers.update(remembered)
     coarse = tuple(name for name in names if wanted[name] and found[name].gram is None)
     samples = sum(batch.rows or 1 for batch in given)

@@ -271,11 +271,13 @@ class Observations(Observer):
         statistics: moments, from `fit` or `calibrate`.
         contribution: the average of `ActivationContribution`, if the vertex is wrapped in it.
         slopes: from `calibrate` with a loss.
+        unseen: why `calibrate` could not look at what the vertex computes; empty if it could.
     """
 
     statistics: ActivationStatistics | None = None
     contribution: Contribution | None = None
     slopes: Slopes | None = None
+    unseen: str = ""
 
     @property
     def metric(self) -> Floats | None:
@@ -288,6 +290,7 @@ class Observations(Observer):
             None if self.statistics is None else self.statistics.select(moved),
             None if self.contribution is None else self.contribution.select(moved),
             None if self.slopes is None else self.slopes.select(moved),
+            self.unseen,
         )
 
 
@@ -305,7 +308,7 @@ def observed(handle: Handle) -> Observations:
     if known.metric is not None and len(known.metric) != handle.nout:
         assert contribution is not None
         contribution = replace(contribution, metric=None)
-    return Observations(statistics, contribution, slopes)
+    return Observations(statistics, contribution, slopes, known.unseen)
 
 
 def by_neuron(value: NDArray[Any], tensor: Tensor, counting: NDArray[np.bool_] | None = None) -> NDArray[Any]:

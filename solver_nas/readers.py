@@ -199,9 +199,12 @@ def _all_readings(labels: Labels, graph: Graph, outputs: tuple[Port, ...]) -> It
 
 
 def readers_of(handle: Handle, found: Found) -> list[Reader] | None:
-    """Who reads the neurons that a vertex makes; `None` if some readers were not recorded."""
+    """Who reads the neurons that a vertex makes; `None` if some readers were not recorded.
+
+    In the place of readers that cannot be looked at, and of none at all, stands what the vertex itself computes.
+    """
     model = handle.model
-    readings = readings_of(model, found.members)
+    readings = [one for one in readings_of(model, found.members) if not observed(model[one.vertex]).unseen]
     read = np.concatenate([reading.classes for reading in readings] or [found.members[:0]])
     unread = np.setdiff1d(found.members, read)
     if len(unread):
@@ -231,6 +234,12 @@ def needed(handle: Handle, found: Found) -> list[Reader]:
     """
     readers = readers_of(handle, found)
     if readers is None:
+        unseen = observed(handle).unseen
+        if unseen:
+            raise UtilityError(
+                f"vertex {handle.name!r}: what it is worth is not known, since neither it nor what reads it can be "
+                f"looked at: {unseen}; give a utility that needs no samples, or keep it (`limits.fixed`)"
+            )
         raise UtilityError(
             f"vertex {handle.name!r}: the activations of its readers were not recorded; call calibrate(model, batches) "
             f"first"

@@ -177,7 +177,9 @@ class _Measuring:
                     names.append(one)
                     members = np.union1d(members, waiting.pop(one).members)
             members = members[~fixed[members]]
-            readings = [one for one in readings_of(model, members) if self._seen(one) is not None]
+            readings = readings_of(model, members)
+            if any(self._seen(one) is None for one in readings):
+                readings = []  # what cannot be looked at cannot be exchanged: not all of the change would be seen
             ports = {reading.vertex: reading.classes for reading in readings}
             ordered = sorted(ports.items(), key=lambda port: self._place[port[0]])
             refitted = {reading.vertex for reading in readings if reading.key is not None}

@@ -87,10 +87,10 @@ def subjects(names: Sequence[str]) -> Iterator[Subject]:
 
 
 def _opened(real: Real) -> Subject:
-    samples = real.samples()
-    few = {name: array[: real.rows or _ROWS] if array.ndim else array for name, array in samples.items()}
+    batches = real.batches()
+    few = batches[0] if len(batches) > 1 else {name: array[:_ROWS] for name, array in batches[0].items()}
     model = load(real.proto(), real.input_shapes, inputs=few)
-    return Subject(real.name, model, real.batches(), lambda: real.score(runner(model.proto)), real.measure)
+    return Subject(real.name, model, batches, lambda: real.score(runner(model.proto)), real.measure)
 
 
 def modules(names: Sequence[str]) -> Iterator[Subject]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tests.benchmarks.measures.modules import RealModule, batched, measuring
+from tests.benchmarks.measures.modules import ROWS, RealModule, batched, measuring
 from tests.benchmarks.measures.wheels import Wheel
 from tests.torch.torchvision_ready import make_ready
 
@@ -31,15 +31,24 @@ _DETECT = Wheel("ultralytics", "8.4.190", "ultralytics")
 _SHOW = Wheel("gradio", "6.31.0", "gradio")
 #: Photographs that other packages come with.
 _PHOTOGRAPHS = (
-    *((_LEARN, f"datasets/images/{name}.jpg") for name in ("china", "flower")),
+    (_LEARN, "datasets/images/china.jpg"),
+    (_IMAGE, "data/astronaut.png"),
+    (_SHOW, "media_assets/images/lion.jpg"),
+    (_DETECT, "assets/bus.jpg"),
+    (_LEARN, "datasets/images/flower.jpg"),
+    (_IMAGE, "data/coffee.png"),
+    (_SHOW, "media_assets/images/cheetah1.jpg"),
     (Wheel("matplotlib", "", "matplotlib"), "mpl-data/sample_data/grace_hopper.jpg"),
-    *((_IMAGE, f"data/{name}") for name in ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")),
+    (_IMAGE, "data/rocket.jpg"),
+    (_SHOW, "media_assets/images/tower.jpg"),
+    (_IMAGE, "data/chelsea.png"),
+    (Wheel("imgaug", "0.4.0", "imgaug"), "quokka.jpg"),
     (_IMAGE, "data/motorcycle_left.png"),
-    *((_DETECT, f"assets/{name}.jpg") for name in ("bus", "zidane")),
-    *((_SHOW, f"media_assets/images/{name}") for name in ("cheetah1.jpg", "groot.jpeg", "lion.jpg", "tower.jpg")),
+    (_DETECT, "assets/zidane.jpg"),
+    (_SHOW, "media_assets/images/groot.jpeg"),
+    (Wheel("insightface", "2.1", "insightface"), "data/images/t1.jpg"),
 )
-_CROPS, _SMALLEST = 112, 0.3  # squares cut from the photographs; their least side, as part of the shorter side
-_THUMBNAILS = 16  # pictures of other things (CIFAR), 32 pixels wide: a photograph has few objects, these are coarse
+_SMALLEST = 0.3  # the least side of a square that is cut from a photograph, as part of the shorter side
 
 
 def modules() -> tuple[RealModule, ...]:
@@ -103,14 +112,18 @@ def _cut(path: Path, shift: tuple[int, int], *, mirrored: bool) -> Tensor:
 
 
 def _samples() -> list[Tensor]:
+    """Batches of squares from one photograph each, so that batches that are held back show something else.
+
+    The last picture of each is a thumbnail (CIFAR), 32 pixels wide: a photograph has few objects, these are coarse.
+    """
     rng = np.random.default_rng(1)
-    photographs = [Image.open(wheel.file(inside)).convert("RGB") for wheel, inside in _PHOTOGRAPHS]
-    crops = [_crop(photographs[place % len(photographs)], rng) for place in range(_CROPS)]
     paths = sorted(FOOLBOX.file("data").glob("cifar*.png"))
-    thumbnails = [Image.open(path).convert("RGB") for path in paths[:: len(paths) // _THUMBNAILS][:_THUMBNAILS]]
-    pixels = torch.stack([_pixels(image, mirrored=bool(rng.integers(2))) for image in (*crops, *thumbnails)])
-    # Every batch is to have something of everything.
-    return batched(pixels[torch.from_numpy(rng.permutation(len(pixels)))])
+    batches = []
+    for (wheel, inside), path in zip(_PHOTOGRAPHS, paths[:: len(paths) // len(_PHOTOGRAPHS)], strict=False):
+        photograph = Image.open(wheel.file(inside)).convert("RGB")
+        images = [*(_crop(photograph, rng) for _ in range(ROWS - 1)), Image.open(path).convert("RGB")]
+        batches.append(torch.stack([_pixels(image, mirrored=bool(rng.integers(2))) for image in images]))
+    return batches
 
 
 def _crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:

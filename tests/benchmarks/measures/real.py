@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Feed = Mapping[str, Array]
 Run = Callable[[Feed], Feed]
+_PARTS = 8  # that samples are split into
 _QUIET = 3  # onnxruntime: errors only
 
 
@@ -39,6 +41,7 @@ class Real:
         measure: what `score` measures.
         expected: the score of the original.
         rows: how many rows the model takes at a time; None for as many as there are.
+        axes: input -> the axis along which samples lie, where that is not the first one of all inputs.
         prepared: what has to be done to the file before it is a model worth measuring.
     """
 
@@ -52,6 +55,7 @@ class Real:
     expected: float
     rows: int | None = None
     prepared: Callable[[ModelProto], ModelProto] | None = None
+    axes: Mapping[str, int] | None = None
 
     @property
     def path(self) -> Path:
@@ -70,6 +74,16 @@ class Real:
     def batches(self) -> list[Feed]:
         """The samples in parts that the model takes."""
         feed = self.samples()
+        if self.axes is not None:
+            whole = {name: feed[name].shape[axis] for name, axis in self.axes.items()}
+            places = np.array_split(np.arange(min(whole.values())), _PARTS)
+            return [
+                {
+                    name: np.take(array, part, self.axes[name]) if name in self.axes else array
+                    for name, array in feed.items()
+                }
+                for part in places
+            ]
         if self.rows is None:
             return [feed]
         count = len(next(iter(feed.values())))

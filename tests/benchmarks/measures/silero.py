@@ -50,6 +50,7 @@ def models() -> tuple[Real, ...]:
             file=_OP15,
             input_shapes={"input": (1, _CONTEXT + _FRAME), "state": (2, 1, _STATE), "sr": ()},
             samples=_remembering,
+            axes={"input": 0, "state": 1},
             score=lambda run: _area(_steps(run, _frames(seed=0)[0])),
             measure="AUC",
             expected=0.99,
