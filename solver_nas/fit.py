@@ -121,16 +121,13 @@ def shrink(
         ask = Ask(model, free=tuple(model), limits=[_some(wanted), held], insert=False, gap=gap)
         calibration = calibration_of(model, samples, progress=progress)
         found: list[tuple[float, tuple[Plan | None, Explanation | None]]] = []
-        for own in _utilities(calibration, utility, progress=progress):
+        for own in candidates(calibration, utility, progress=progress):
             worth = scaled(model, own, normalise)
             plan, explanation = make_plan(ask, worth, steps, time_limit=time_limit, seed=seed, init="preserve")
             error = math.inf
-            if plan is not None and not plan.empty and calibration is not None and (compensate or utility is None):
-                refitted = plan.compensate(calibration, progress=progress)
-                assert refitted.compensation is not None, "just made"
-                error = refitted.compensation.error if compensate else refitted.compensation.plain
-                plan = refitted if compensate else plan
-            found.append((math.inf if math.isnan(error) else error, (plan, explanation)))
+            if plan is not None and calibration is not None and (compensate or utility is None):
+                plan, error = refitted(plan, calibration, compensate=compensate, progress=progress)
+            found.append((error, (plan, explanation)))
         return min(found, key=lambda one: one[0])[1]
 
     if rounds == 1 and metric is None:
@@ -154,7 +151,24 @@ def shrink(
     return Outcome(model, (None, None), steps.callbacks, steps=carried_out)
 
 
-def _utilities(
+def refitted(plan: Plan, calibration: Calibration, *, compensate: bool, progress: bool | None) -> tuple[Plan, float]:
+    """A plan with new weights, and how far its outputs are off, on samples that were held back; infinite if not known.
+
+    Args:
+        plan: without new weights.
+        calibration: of its model.
+        compensate: whether it gets new weights; otherwise, it stays as it is and is only judged.
+        progress: whether to show a bar.
+    """
+    if plan.empty:
+        return plan, math.inf
+    changed = plan.compensate(calibration, progress=progress)
+    assert changed.compensation is not None, "just made"
+    error = changed.compensation.error if compensate else changed.compensation.plain
+    return changed if compensate else plan, math.inf if math.isnan(error) else error
+
+
+def candidates(
     calibration: Calibration | None, utility: Utility | None, *, progress: bool | None
 ) -> Iterator[Utility | None]:
     """What is tried: the caller's, or several that are measured, of which no one is best for all networks."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from solver_nas import api, utilities
+from solver_nas import api, fit, utilities
 from solver_nas.calibrate import calibrate
 from solver_nas.cli.console import failures_told, impossible_told, show_json, show_table, waiting
 from solver_nas.cli.models import (
@@ -31,7 +31,6 @@ from solver_nas.cli.models import (
 )
 from solver_nas.cli.options import shared
 from solver_nas.errors import RequestError
-from solver_nas.fit import shrink as fitted
 from solver_nas.frontend import Handle
 from solver_nas.inspection import inspect
 from solver_nas.magnitude import magnitude
@@ -168,7 +167,7 @@ def plan(
     """
     with failures_told(), impossible_told(quiet=not asked.as_json):
         writable(output)
-        model, found, seconds, _ = _planned(asked)
+        model, found, seconds = _planned(asked, refit=False)
         if output is not None:
             save_plan(found, output)
         _Told(model, found, seconds, asked.as_json).show(output)
@@ -192,11 +191,7 @@ def shrink(
     """
     with failures_told(), impossible_told(quiet=not asked.as_json):
         writable(output)
-        model, found, seconds, calibration = _planned(asked)
-        if refit and calibration is not None:
-            start = time.perf_counter()
-            found = found.compensate(calibration, progress=False if asked.as_json else None)
-            seconds["refit"] = time.perf_counter() - start
+        model, found, seconds = _planned(asked, refit=refit)
         told = _Told(model, found, seconds, asked.as_json)
         _carry_out(model, found, output, seconds, external=external, quiet=asked.as_json)
         told.show(output)
@@ -231,8 +226,8 @@ def apply(
         told.show(output)
 
 
-def _planned(asked: Asked) -> tuple[OnnxModel, Plan, dict[str, float], Calibration | None]:
-    """The model, the plan for it, how long what took, and what is known from samples, if there are any."""
+def _planned(asked: Asked, *, refit: bool) -> tuple[OnnxModel, Plan, dict[str, float]]:
+    """The model, the plan for it, with new weights if there are samples and it is wanted, and how long what took."""
     clock = [time.perf_counter()]
     with waiting("reading", quiet=asked.as_json):
         model = opened(asked.model, asked.input_shape, asked.data)
@@ -253,27 +248,41 @@ def _planned(asked: Asked) -> tuple[OnnxModel, Plan, dict[str, float], Calibrati
     wanted = (asked.macs, asked.params, asked.memory, asked.activations)
     if not changes and all(one is None for one in wanted) and asked.multiple == 1:
         raise RequestError("say what is wanted: --set NAME=-16, or a limit such as --macs 0.5")
-    worth, calibration = _worth(asked, model)
+    worths, calibration = _worths(asked, model)
     clock.append(time.perf_counter())
-    with waiting("solving", quiet=asked.as_json):
-        found = _solved(asked, model, changes, limits, worth)
     seconds = {"read": clock[1] - clock[0], "labels": clock[2] - clock[1], "utility": clock[3] - clock[2]}
-    return model, found, {**seconds, **found.certificate.seconds}, calibration
+    plans = []
+    with waiting("solving", quiet=asked.as_json):
+        for worth in worths:
+            plans.append(_solved(asked, model, changes, limits, worth))
+            for name, taken in plans[-1].certificate.seconds.items():
+                seconds[name] = seconds.get(name, 0.0) + taken
+    if calibration is None or not (refit or len(plans) > 1):
+        return model, plans[0], seconds
+    start = time.perf_counter()
+    show = False if asked.as_json else None
+    judged = [fit.refitted(plan, calibration, compensate=refit, progress=show) for plan in plans]
+    seconds["refit"] = time.perf_counter() - start
+    return model, min(judged, key=lambda one: one[1])[0], seconds
 
 
-def _worth(asked: Asked, model: OnnxModel) -> tuple[Callable[[Handle], Any], Calibration | None]:
-    """What a neuron is worth, on one scale for all layers, and what is known from samples, if there are any."""
+def _worths(asked: Asked, model: OnnxModel) -> tuple[list[Callable[[Handle], Any]], Calibration | None]:
+    """What a neuron is worth, on one scale for all layers, and what is known from samples, if there are any.
+
+    Several where it is measured, of which the one is to be taken that gets closest.
+    """
     kind = asked.utility or (Utility.L2 if asked.data is None else Utility.MEASURED)
     norms = kind in (Utility.L1, Utility.L2)
     scale = asked.normalise or (Scale.MEAN if norms else Scale.NONE)
     if asked.data is None:
         if not norms:
             raise RequestError(f"--utility {kind.value} needs samples to pass through the model: --data FILE.npz")
-        return normalised(_UTILITIES[kind], scale.value), None
+        return [normalised(_UTILITIES[kind], scale.value)], None
     show = False if asked.as_json else None
     calibration = calibrate(model, arrays(asked.data), progress=show)
-    worth = _UTILITIES.get(kind) or utilities.measured(calibration, progress=show)
-    return normalised(worth, scale.value), calibration
+    own = _UTILITIES.get(kind)
+    found = [worth for worth in fit.candidates(calibration, own, progress=show) if callable(worth)]
+    return [normalised(worth, scale.value) for worth in found], calibration
 
 
 #: All but what is measured, which is made from a calibration.
@@ -288,18 +297,11 @@ _UTILITIES: dict[Utility, Callable[[Handle], Any]] = {
 def _solved(
     asked: Asked, model: OnnxModel, changes: dict[Handle, int], limits: list[Limit], worth: Callable[[Handle], Any]
 ) -> Plan:
+    solving: dict[str, Any] = {"time_limit": asked.time_limit, "gap": asked.gap, "seed": asked.seed}
     if not changes:
-        return fitted.plan(model, limits, utility=worth, time_limit=asked.time_limit, gap=asked.gap, seed=asked.seed)
-    return api.plan_change(
-        changes,
-        also=model if limits else (),
-        limits=limits,
-        utility=worth,
-        on_failure="raise",
-        time_limit=asked.time_limit,
-        gap=asked.gap,
-        seed=asked.seed,
-    )
+        return fit.shrink.plan(model, limits, utility=worth, **solving)
+    free = model if limits else ()
+    return api.plan_change(changes, also=free, limits=limits, utility=worth, on_failure="raise", **solving)
 
 
 def _carry_out(
