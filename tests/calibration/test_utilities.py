@@ -8,11 +8,13 @@ import autograd.numpy as anp
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
-from solver_nas import Network, calibrate, delta_nout, nn, normalised, shrink, utilities
+from solver_nas import Network, calibrate, delta_nout, nn, normalised, onnx, shrink, utilities
 from solver_nas.errors import CalibrationError, RequestError, UtilityError
 from solver_nas.limits import now, params
 from tests.calibration.kinds import KINDS, Kind
+from tests.onnx.models import Builder
 
 WITHOUT_GRADIENTS = (
     utilities.activation_deviation,
@@ -159,3 +161,41 @@ def test_wrong_ensembles_are_refused(wrong: dict[str, Any]) -> None:
     some = () if not wrong else (utilities.l1, utilities.magnitude)
     with pytest.raises(RequestError, match="an ensemble has"):
         utilities.ensemble(*some, **wrong)
+
+
+def hidden_reader() -> Any:
+    """An ONNX model whose first layer is read by weights inside the branches of an If, and nothing else."""
+    made = Builder()
+    x, flag = made.input("x", "n", 6), made.input("flag", dtype=TensorProto.BOOL)
+    y = made.node("Relu", made.linear(x, 6, 8, "first"))
+    rng = np.random.default_rng(3)
+    branches = []
+    for name in ("then", "else"):
+        weight = numpy_helper.from_array(rng.normal(size=(8, 4)).astype(np.float32), f"{name}.weight")
+        nodes = [
+            helper.make_node("Tanh", [y], [f"{name}.tanh"], name=f"{name}.tanh"),
+            helper.make_node("MatMul", [f"{name}.tanh", f"{name}.weight"], [f"{name}.out"], name=name),
+        ]
+        output = helper.make_tensor_value_info(f"{name}.out", TensorProto.FLOAT, ["n", 4])
+        branches.append(helper.make_graph(nodes, name, [], [output], [weight]))
+    y = made.node("If", flag, then_branch=branches[0], else_branch=branches[1])
+    made.output(made.linear(made.node("Relu", y), 4, 3, "head"), ["n", 3])
+    return onnx.load(made.model())
+
+
+@pytest.mark.parametrize(
+    "utility", [utilities.contribution, utilities.reconstruction, utilities.activation_times_outgoing]
+)
+def test_neurons_read_inside_branches_count_where_they_are_made(utility: Any) -> None:
+    model = hidden_reader()
+    x = np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32)
+    data = [{"x": x[at : at + 8], "flag": np.array(at % 16 == 0)} for at in range(0, 64, 8)]
+    calibration = calibrate(model, data, held_back=0, progress=False)
+    assert any(name.startswith("then.tanh") for name in calibration.unseen)
+    maker = next(vertex for vertex in model if vertex.name.startswith("first") and vertex.nout == 8)
+    worth = np.asarray(utility(maker))
+    assert worth.shape == (8,)
+    assert np.isfinite(worth).all()
+    assert (worth > 0).any()
+    change = shrink(model, [params(model) <= 0.8 * now], data=calibration, progress=False)
+    assert change
