@@ -22,11 +22,45 @@ Pads = tuple[tuple[int, int], ...] | Literal["upper", "lower"]
 
 
 class Window(NamedTuple):
-    """How the window of a convolution slides; one entry per spatial axis."""
+    """How the window of a convolution slides; one entry per spatial axis.
+
+    Args:
+        strides: steps of the window.
+        dilations: steps inside the window.
+        pads: what is added around.
+        apart: how far apart what is read is put before, with zeros in between, and the window turned round: that makes
+            a transposed convolution of it. `None` for others.
+    """
 
     strides: tuple[int, ...]
     dilations: tuple[int, ...]
     pads: Pads
+    apart: tuple[int, ...] | None = None
+
+
+def transposed(
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    cuts: Sequence[tuple[int, int]],
+    extra: Sequence[int],
+) -> Window | None:
+    """The window of a transposed convolution; `None` if more is cut off than the window reaches over.
+
+    Args:
+        kernel: sizes of the window.
+        strides: steps of the window in the output.
+        dilations: steps inside the window.
+        cuts: how much of the output is cut off at both ends.
+        extra: how much is left at the far end in spite of that.
+    """
+    pads = tuple(
+        (dilation * (size - 1) - before, dilation * (size - 1) - after + more)
+        for size, dilation, (before, after), more in zip(kernel, dilations, cuts, extra, strict=True)
+    )
+    if any(one < 0 for pair in pads for one in pair):
+        return None
+    return Window((1,) * len(kernel), tuple(dilations), pads, tuple(strides))
 
 
 class Linear(NamedTuple):
@@ -50,14 +84,20 @@ class Linear(NamedTuple):
 
     def matrix(self, weight: Array, groups: int) -> Floats:
         """The weight as (groups, features, outputs)."""
-        front = np.asarray(weight, np.float64).transpose(self.order)
+        front = self._turned(np.asarray(weight, np.float64).transpose(self.order))
         return np.ascontiguousarray(front.reshape(groups, len(front) // groups, -1).swapaxes(1, 2))
 
     def weight_of(self, matrix: Floats, like: Array) -> Array:
         """A matrix as a weight of the shape and type of another one."""
         shape = [like.shape[axis] for axis in self.order]
-        front = matrix.swapaxes(1, 2).reshape(shape)
+        front = self._turned(matrix.swapaxes(1, 2).reshape(shape))
         return np.ascontiguousarray(front.transpose(np.argsort(self.order)), like.dtype)
+
+    def _turned(self, front: Array) -> Array:
+        """With the window turned round, if it is that of a transposed convolution."""
+        if self.window is None or self.window.apart is None:
+            return front
+        return np.flip(front, tuple(range(2, front.ndim)))
 
     def groups(self, weight: Array, x: Array) -> int:
         """How many groups of channels do not see each other."""
@@ -163,6 +203,12 @@ def _drawn(count: int, most: int, seed: int) -> NDArray[np.intp]:
 def _patches(x: Array, kernel: Sequence[int], window: Window, most: int, seed: int) -> Array:
     """Windows over the spatial axes, (rows, channels, *kernel)."""
     rank = len(kernel)
+    if window.apart is not None:
+        sizes = [(size - 1) * step + 1 for size, step in zip(x.shape[2:], window.apart, strict=True)]
+        wide = np.zeros((*x.shape[:2], *sizes), x.dtype)
+        places: tuple[Any, ...] = (..., *(slice(None, None, step) for step in window.apart))
+        wide[places] = x
+        x = wide
     pads = padding(window, x.shape[2:], kernel)
     if any(map(any, pads)):
         x = np.pad(x, [(0, 0), (0, 0), *pads])

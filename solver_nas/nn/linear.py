@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from solver_nas.linear import Linear, Norm, Shift, Window
+from solver_nas.linear import Linear, Norm, Shift, Window, transposed
 
 if TYPE_CHECKING:
     from solver_nas.graph import Vertex
@@ -18,7 +18,7 @@ def fittable(vertex: Vertex) -> Fittable | None:
 
 def _linear(vertex: Vertex) -> Linear | None:
     """A dense layer or a convolution, whatever its activation is; `None` for others."""
-    if vertex.kind not in ("dense", "conv"):
+    if vertex.kind not in ("dense", "conv", "conv_transpose"):
         return None
     weight, bias = vertex.parameters["weight"], vertex.parameters.get("bias")
     window = None
@@ -28,6 +28,13 @@ def _linear(vertex: Vertex) -> Linear | None:
         strides, dilations = (cast("tuple[int, ...]", made[name]) for name in ("stride", "dilation"))
         window = Window(strides, dilations, cast("Pads", pads))
     order = tuple(range(len(weight.shape)))
+    if vertex.kind == "conv_transpose":
+        made = vertex.attributes
+        order = (1, 0, *order[2:])
+        names = ("stride", "dilation", "padding", "output_padding")
+        window = transposed(weight.shape[2:], *(cast("tuple[Any, ...]", made[name]) for name in names))
+        if window is None or made["grouped"]:
+            return None
     return Linear(vertex.name, 0, weight.key, order, None if bias is None else bias.key, window)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from solver_nas.linear import Linear, Norm, Shift, Window, shift_along
+from solver_nas.linear import Linear, Norm, Shift, Window, shift_along, transposed
 from solver_nas.onnx.operator import PREFIX
 
 if TYPE_CHECKING:
@@ -25,8 +25,10 @@ def fittable(vertex: Vertex) -> Fittable | None:
 
 
 def _linear(vertex: Vertex) -> Linear | None:
-    """A Conv, Gemm or MatMul with a constant weight; `None` for others."""
-    reading = {"Conv": _conv, "Gemm": _gemm, "MatMul": _matmul}.get(vertex.kind.removeprefix(PREFIX))
+    """A Conv, ConvTranspose, Gemm or MatMul with a constant weight; `None` for others."""
+    reading = {"Conv": _conv, "ConvTranspose": _conv, "Gemm": _gemm, "MatMul": _matmul}.get(
+        vertex.kind.removeprefix(PREFIX)
+    )
     if reading is None:
         return None
     slots = cast("Sequence[Slot | None]", vertex.attributes["slots"])
@@ -37,8 +39,15 @@ def _linear(vertex: Vertex) -> Linear | None:
     bias, order = reading(vertex, slots, order) if order is not None else (None, None)
     if order is None:
         return None
-    window = _window(vertex, len(order) - _MATRIX) if reading is _conv else None
-    return Linear(vertex.name, x.edge, vertex.parameters[weight.role].key, order, bias, window)
+    parameter, window = vertex.parameters[weight.role], None
+    if vertex.kind == f"{PREFIX}ConvTranspose":
+        window = _enlarging(vertex, parameter.shape) if order == tuple(range(len(parameter.shape))) else None
+        if window is None:
+            return None
+        order = (1, 0, *order[2:])
+    elif reading is _conv:
+        window = _window(vertex, len(order) - _MATRIX)
+    return Linear(vertex.name, x.edge, parameter.key, order, bias, window)
 
 
 def _shift(vertex: Vertex) -> Shift | None:
@@ -119,3 +128,17 @@ def _window(vertex: Vertex, rank: int) -> Window:
     if auto == "VALID":
         pads = ((0, 0),) * rank
     return Window(tuple(settings.get("strides", ones)), tuple(settings.get("dilations", ones)), cast("Pads", pads))
+
+
+def _enlarging(vertex: Vertex, shape: tuple[int, ...]) -> Window | None:
+    """The window of a ConvTranspose with a weight of this shape, if its output's size depends on nothing else."""
+    settings = cast("Mapping[str, Any]", vertex.attributes["onnx"])
+    automatic = settings.get("auto_pad", "NOTSET") not in ("NOTSET", b"NOTSET")
+    if automatic or "output_shape" in settings or settings.get("group", 1) != 1:
+        return None
+    rank = len(shape) - _MATRIX
+    ones = (1,) * rank
+    both = tuple(settings.get("pads", (0,) * (2 * rank)))
+    cuts = list(zip(both[:rank], both[rank:], strict=True))
+    strides, dilations = settings.get("strides", ones), settings.get("dilations", ones)
+    return transposed(shape[_MATRIX:], strides, dilations, cuts, settings.get("output_padding", (0,) * rank))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from solver_nas.linear import Linear, Norm, Shift, Window, shift_along
+from solver_nas.linear import Linear, Norm, Shift, Window, shift_along, transposed
 from solver_nas.torch.op import Slot
 from solver_nas.torch.operator import PREFIX
 
@@ -34,6 +34,7 @@ def _linear(vertex: Vertex) -> Linear | None:
     x, weight, bias = (arguments.get(name) for name in names)
     if not isinstance(x, Slot) or x.edge is None or not isinstance(weight, Slot) or weight.role is None:
         return None
+    key, shape = vertex.parameters[weight.role].key, vertex.parameters[weight.role].shape
     order, offset = _order(vertex, weight), None
     if bias is not None:
         if not isinstance(bias, Slot) or bias.role is None or _order(vertex, bias) != (0,):
@@ -47,15 +48,21 @@ def _linear(vertex: Vertex) -> Linear | None:
             return None
         order = order[::-1]
     rank = len(order) - _MATRIX
+    if operator in _TRANSPOSED:
+        window = _enlarging(arguments, rank, shape) if order == tuple(range(len(shape))) else None
+        if window is None or arguments.get("groups", 1) != 1:
+            return None
+        return Linear(vertex.name, x.edge, key, (1, 0, *order[2:]), offset, window)
     if operator != "linear" and operator not in _PRODUCTS:
         if len(cast("tuple[int, ...]", vertex.attributes["shape"])) != rank + _MATRIX:
             return None
-        window: Window | None = _window(arguments, rank)
+        window = _window(arguments, rank)
     else:
         window = None
-    return Linear(vertex.name, x.edge, vertex.parameters[weight.role].key, order, offset, window)
+    return Linear(vertex.name, x.edge, key, order, offset, window)
 
 
+_TRANSPOSED = frozenset(f"conv_transpose{rank}d" for rank in (1, 2, 3))
 _PRODUCTS = frozenset({"addmm", "mm", "matmul"})
 #: Operator -> what its arguments are called: what it reads, the weight, what is added.
 _NAMES = {
@@ -63,7 +70,7 @@ _NAMES = {
     "addmm": ("mat1", "mat2", "self"),
     "mm": ("self", "mat2", ""),
     "matmul": ("self", "other", ""),
-    **dict.fromkeys((*_CONVOLUTIONS, "convolution", "_convolution"), ("input", "weight", "bias")),
+    **dict.fromkeys((*_CONVOLUTIONS, *_TRANSPOSED, "convolution", "_convolution"), ("input", "weight", "bias")),
 }
 
 
@@ -108,17 +115,26 @@ def _order(vertex: Vertex, slot: Slot) -> tuple[int, ...] | None:
     return None if None in order or len(order) != rank else cast("tuple[int, ...]", order)
 
 
-def _window(arguments: Mapping[str, Any], rank: int) -> Window:
-    def each(name: str, usual: int) -> tuple[int, ...]:
-        found = arguments.get(name, usual)
-        numbers = tuple(found) if isinstance(found, tuple | list) else (found,)
-        return numbers * rank if len(numbers) == 1 else numbers
+def _each(arguments: Mapping[str, Any], name: str, usual: int, rank: int) -> tuple[int, ...]:
+    """An argument that is one number, or one for each axis."""
+    found = arguments.get(name, usual)
+    numbers = tuple(found) if isinstance(found, tuple | list) else (found,)
+    return numbers * rank if len(numbers) == 1 else numbers
 
+
+def _window(arguments: Mapping[str, Any], rank: int) -> Window:
     given = arguments.get("padding", 0)
     if given == "same":
         pads: Pads = "upper"
     elif given == "valid":
         pads = ((0, 0),) * rank
     else:
-        pads = tuple((one, one) for one in each("padding", 0))
-    return Window(each("stride", 1), each("dilation", 1), pads)
+        pads = tuple((one, one) for one in _each(arguments, "padding", 0, rank))
+    return Window(_each(arguments, "stride", 1, rank), _each(arguments, "dilation", 1, rank), pads)
+
+
+def _enlarging(arguments: Mapping[str, Any], rank: int, shape: tuple[int, ...]) -> Window | None:
+    """The window of a transposed convolution with a weight of this shape."""
+    strides, dilations = _each(arguments, "stride", 1, rank), _each(arguments, "dilation", 1, rank)
+    cuts = [(one, one) for one in _each(arguments, "padding", 0, rank)]
+    return transposed(shape[-rank:], strides, dilations, cuts, _each(arguments, "output_padding", 0, rank))

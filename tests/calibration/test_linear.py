@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from solver_nas import Network, nn, onnx
 from solver_nas.editable import Editable
-from solver_nas.linear import Linear, Shift, along
+from solver_nas.linear import Linear, Shift, along, transposed
 from solver_nas.torch import trace
 
 
@@ -54,6 +54,38 @@ def test_convolutions_of_numpy(**how: Any) -> None:
     assert np.allclose(*product(net, "conv", x))
 
 
+@given(
+    rank=st.integers(1, 3),
+    kernel=st.integers(1, 3),
+    stride=st.integers(1, 3),
+    dilation=st.integers(1, 2),
+    padding=st.integers(0, 1),
+    extra=st.integers(0, 1),
+    bias=st.booleans(),
+)
+def test_transposed_convolutions_of_numpy(**how: Any) -> None:
+    rank, extra = how.pop("rank"), how.pop("extra")
+    net = Network(seed=1)
+    image = net.input("x", (4, *(5, 3, 4)[:rank]))
+    extra = extra if extra < max(how["stride"], how["dilation"]) else 0
+    net.output(nn.conv_transpose(image, 6, how.pop("kernel"), output_padding=extra, name="conv", **how))
+    found = net.fittable(net.graph.vertex("conv"))
+    if found is None:
+        # More is cut off than the window reaches over.
+        assert how["padding"] > how["dilation"] * (net["conv"].parameters["weight"].shape[2] - 1)
+        return
+    x = np.random.default_rng(0).normal(size=(3, *image.shape[1:]))  # type: ignore[arg-type] # all sizes are known
+    assert np.allclose(*product(net, "conv", x))
+
+
+def test_a_transposed_weight_comes_back_from_its_matrix() -> None:
+    window = transposed((3, 2), (2, 2), (1, 1), ((0, 0), (1, 0)), (0, 0))
+    assert window is not None
+    linear = Linear("v", 0, "w", (1, 0, 2, 3), None, window)
+    weight = RNG.normal(size=(4, 6, 3, 2))
+    assert np.array_equal(linear.weight_of(linear.matrix(weight, 1), weight), weight)
+
+
 @pytest.mark.parametrize("shape", [(5, 4), (5, 3, 4), (2, 3, 2, 4)])
 def test_dense_layers_of_numpy(shape: tuple[int, ...]) -> None:
     net = Network(seed=1)
@@ -71,6 +103,9 @@ def test_dense_layers_of_numpy(shape: tuple[int, ...]) -> None:
         torch.nn.Conv2d(4, 8, 4, padding="same"),
         torch.nn.Conv2d(4, 8, 3, padding="valid", groups=4),
         torch.nn.Conv3d(4, 6, 2, padding=1, stride=2),
+        torch.nn.ConvTranspose1d(4, 6, 3, stride=2, padding=1),
+        torch.nn.ConvTranspose2d(4, 5, (3, 2), stride=(2, 3), padding=(1, 0), output_padding=(1, 2), dilation=(1, 2)),
+        torch.nn.ConvTranspose3d(4, 3, 2, stride=2, bias=False),
         torch.nn.Linear(7, 5),
         torch.nn.Linear(7, 5, bias=False),
     ],
@@ -110,6 +145,20 @@ NODES = {
         [2, 4, 7, 6],
         (4, 1, 2, 4),
         None,
+    ),
+    "ConvTranspose": (
+        helper.make_node(
+            "ConvTranspose",
+            ["x", "w", "b"],
+            ["y"],
+            name="one",
+            strides=[2, 3],
+            pads=[1, 0, 0, 1],
+            output_padding=[1, 0],
+        ),
+        [2, 4, 5, 6],
+        (4, 3, 3, 2),
+        (3,),
     ),
     "Conv, upper": (
         helper.make_node("Conv", ["x", "w"], ["y"], name="one", auto_pad="SAME_UPPER", strides=[2, 2]),
