@@ -16,7 +16,7 @@ from solver_nas.nn.custom import absorb
 from solver_nas.nn.forward import compute
 from solver_nas.nn.network import Network
 from solver_nas.planning import check_seed
-from solver_nas.progress import progress
+from solver_nas.progress import progress as show_progress
 from solver_nas.requests import is_whole, relaxed
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def measure_latency(
     batch: int = 1,
     repeats: int = _REPEATS,
     seed: int = 0,
-    show_progress: bool | None = None,
+    progress: bool | None = None,
 ) -> LatencyTable:
     """Time every layer alone, at some of the sizes that it can be made to.
 
@@ -53,7 +53,7 @@ def measure_latency(
         batch: samples in each run.
         repeats: runs at each size.
         seed: for the values that are computed with.
-        show_progress: whether to show how far it is; by default on a terminal, if it takes long.
+        progress: whether to show a bar; by default on a terminal if it takes long.
 
     Returns:
         A table for `limits.latency`. Beyond the present sizes it is extrapolated.
@@ -79,7 +79,7 @@ def measure_latency(
     vertices = [vertex for vertex in model.graph.vertices if vertex.kind != "input"]
     known: dict[object, Grid] = {}
     found = {}
-    with progress("timing layers", len(vertices), show=show_progress) as advance:
+    with show_progress("timing layers", len(vertices), show=progress) as advance:
         for vertex in vertices:
             inputs = [labels.tensors[port] for port in vertex.inputs]
             if any(size is None for tensor in inputs for size in tensor.shape[1:]):

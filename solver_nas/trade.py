@@ -20,7 +20,7 @@ from solver_nas.limits import Expression, Now, Peak, now
 from solver_nas.limits.expression import number
 from solver_nas.limits.neurons import held_outputs
 from solver_nas.posing import pose
-from solver_nas.progress import progress
+from solver_nas.progress import progress as show_progress
 from solver_nas.requests import is_whole
 from solver_nas.rounds import score
 from solver_nas.sensitivity import measured
@@ -149,7 +149,7 @@ def trade_off(
     time_limit: float = TIME_LIMIT,
     gap: float = GAP,
     seed: int = 0,
-    show_progress: bool | None = None,
+    progress: bool | None = None,
 ) -> TradeOff:
     """Find the best network at every budget between the smallest possible one and the present cost.
 
@@ -167,7 +167,7 @@ def trade_off(
         time_limit: for each budget, in seconds.
         gap: as for `shrink`.
         seed: as for `shrink`.
-        show_progress: whether to show how far it is; by default on a terminal, if it takes long.
+        progress: whether to show a bar; by default on a terminal if it takes long.
 
     Returns:
         The curve, as data (`points`), a table (`print`) and a picture (`save`).
@@ -198,14 +198,14 @@ def trade_off(
         step = (Fraction(present) - smallest) / (int(points) - 1)
         # The last one is asked for as it is, since no rounded number need be exactly there.
         budgets = [*(smallest + place * step for place in range(int(points) - 1)), *budgets]
-    calibration = calibration_of(model, data, progress=show_progress)
+    calibration = calibration_of(model, data, progress=progress)
     if calibration is not None and utility is None:
-        utility = measured(calibration, progress=show_progress)
+        utility = measured(calibration, progress=progress)
     worth = scaled(model, utility, normalise)
     assert isinstance(model, Editable), "all models are"
     now_good = score(metric, model)
     found, missing = [], []
-    with progress(f"trade-off on {limit}", len(budgets), show=show_progress) as advance:
+    with show_progress(f"trade-off on {limit}", len(budgets), show=progress) as advance:
         for budget in budgets:
             amount = float(budget.factor) * present if isinstance(budget, Now) else float(budget)
             try:

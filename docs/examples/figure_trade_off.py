@@ -74,7 +74,7 @@ def main(path: Path) -> None:
     digits, net = load(0), build()
     train(net, digits, epochs=4, rate=0.005, seed=0)
     cost = macs(net)
-    curve = trade_off(net, cost, POINTS, show_progress=False)
+    curve = trade_off(net, cost, POINTS, progress=False)
     everything = curve.points[-1].plan.certificate.objective
     even = [uniform(net, fraction) for fraction in np.linspace(0.0, 1.0, 25)]
 
