@@ -17,7 +17,7 @@ from solver_nas.magnitude import names_of, own_labels, rows_of
 from solver_nas.observe import observed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from solver_nas.frontend import Handle, Model
     from solver_nas.graph import Graph, Vertex
@@ -32,6 +32,7 @@ _WINDOWED = frozenset(
         *(f"torch.conv_transpose{rank}d" for rank in (1, 2, 3)),
     }
 )
+_HAIR = 1e-12  # relative; far above the rounding of a 64-bit sum, far below any utility that counts
 NOBODY = -1  # stands for the class of positions that are of no concern
 
 
@@ -255,3 +256,18 @@ def _group(view: tuple[int, ...], use: Use, uses: Sequence[Use]) -> IntArray:
         [view[axis] if axis in groups else 1 for axis in use.axes]
     )
     return np.broadcast_to(index, [view[axis] for axis in use.axes]).reshape(-1)
+
+
+def rising(order: Iterable[int], costs: Floats) -> Floats:
+    """What neurons cost that go in some order, each no less than those before it.
+
+    One that costs no more is put a hair above, so that the order is kept.
+
+    Args:
+        order: of all neurons.
+        costs: of each neuron when it went, none negative.
+    """
+    found, highest = np.zeros(len(costs)), 0.0
+    for neuron in order:
+        found[neuron] = highest = max(float(costs[neuron]), highest * (1 + _HAIR))
+    return found

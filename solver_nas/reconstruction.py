@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from solver_nas.readers import found_of, makers_of, needed
+from solver_nas.readers import found_of, makers_of, needed, rising
 
 if TYPE_CHECKING:
     from solver_nas.frontend import Handle
     from solver_nas.labels import IntArray
     from solver_nas.observe import Floats
-    from solver_nas.readers import Reader
+    from solver_nas.readers import Reader, rising
 
 _STEPS = 256  # in which neurons go; of more neurons, several at once
-_HAIR = 1e-12  # relative; far above the rounding of a 64-bit sum, far below any utility that counts
 
 
 def reconstruction(handle: Handle) -> Floats | float:
@@ -58,20 +57,19 @@ def reconstruction(handle: Handle) -> Floats | float:
 
 def _eliminate(readers: list[_Refitted], members: int) -> Floats:
     """What each neuron costs in the moment when it goes, in the order that is cheapest step by step."""
-    worth, left, highest = np.zeros(members), np.ones(members, bool), 0.0
+    paid, left = np.zeros(members), np.ones(members, bool)
+    order: list[int] = []
     at_once = max(1, -(-members // _STEPS))
     while left.any():
         cost = np.sum([reader.costs() for reader in readers], axis=0) if readers else np.zeros(members)
         cost[~left] = np.inf
         going = np.argsort(cost, kind="stable")[: min(at_once, int(left.sum()))]
-        for neuron in going:
-            # A later one that costs no more is put a hair above, so that the order in which they go is kept.
-            highest = max(float(cost[neuron]), highest * (1 + _HAIR))
-            worth[neuron] = highest
+        paid[going] = cost[going]
+        order += going.tolist()
         left[going] = False
         for reader in readers:
             reader.remove(going)
-    return worth
+    return rising(order, paid)
 
 
 class _Refitted:

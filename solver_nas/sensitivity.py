@@ -14,7 +14,7 @@ from solver_nas.observe import by_neuron, observed
 from solver_nas.outcomes import error_of, judged, lost, outcome, spread_of
 from solver_nas.passage import is_held
 from solver_nas.progress import progress as show_progress
-from solver_nas.readers import classes_of, found_of, makers_of, readings_of
+from solver_nas.readers import classes_of, found_of, makers_of, readings_of, rising
 from solver_nas.reconstruction import reconstruction
 from solver_nas.utility import checked
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _WIDTHS = (0.25, 0.5, 0.75)  # shares of the neurons that are taken away
 _FEWEST, _MOST, _WORK = 8, 64, 2 * 10**10  # samples, and multiplications that all of them together may take
-_HAIR = 1e-12  # relative
 
 
 class Sensitivity:
@@ -317,8 +316,7 @@ def _steps(worth: Floats, curve: Sequence[tuple[int, float]]) -> Floats:
     counts = [0, *(count for count, _ in curve)]
     errors = np.maximum.accumulate([0.0, *(error for _, error in curve)])
     slopes = _isotonic(np.diff(errors) / np.diff(counts), np.diff(counts).astype(np.float64))
-    found, highest = np.zeros(len(worth)), 0.0
-    rate = 0.0
+    found, rate = np.zeros(len(worth)), 0.0
     for place, slope in enumerate(slopes):
         mine = order[counts[place] : counts[place + 1]]
         share = worth[mine]
@@ -327,10 +325,7 @@ def _steps(worth: Floats, curve: Sequence[tuple[int, float]]) -> Floats:
         rate = slope * len(mine) / usual if usual > 0 else 0.0
     last = order[counts[-1] :]
     found[last] = np.maximum(rate * worth[last], slopes[-1])
-    for place in order:
-        highest = max(float(found[place]), highest * (1 + _HAIR))
-        found[place] = highest
-    return found
+    return rising(order, found)
 
 
 def _isotonic(values: Floats, weights: Floats) -> Floats:

@@ -12,7 +12,8 @@ import numpy as np
 
 from solver_nas.errors import RequestError, UtilityError
 from solver_nas.magnitude import magnitude, magnitudes
-from solver_nas.normalise import check_normalisation, normalise
+from solver_nas.normalise import check_normalisation
+from solver_nas.normalise import normalise as on_scale
 from solver_nas.observe import observed
 from solver_nas.readers import found_of, needed
 from solver_nas.reconstruction import reconstruction
@@ -205,21 +206,16 @@ def ensemble(
     shares = [1.0] * len(utilities) if weights is None else [float(weight) for weight in weights]
     if not utilities or len(shares) != len(utilities) or not np.isfinite(shares).all():
         raise RequestError(f"an ensemble has at least one utility, and a weight for each; got {len(utilities)}")
-    scale = normalise
 
     def utility(handle: Handle) -> Floats | float:
         total = np.zeros(handle.nout)
         for one, share in zip(utilities, shares, strict=True):
             vector = checked(one(handle), handle.nout, handle.name)
             if vector is not None:
-                total += share * _on_scale(vector, scale)
+                total += share * on_scale(vector, normalise)
         return total
 
     return utility
-
-
-def _on_scale(vector: Floats, scale: Normalisation) -> Floats:
-    return normalise(vector, scale)
 
 
 def _where_read(handle: Handle, measure: Callable[[ActivationStatistics], Floats]) -> Floats | float:

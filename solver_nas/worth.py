@@ -8,15 +8,13 @@ import numpy as np
 
 from solver_nas.magnitude import magnitude
 from solver_nas.observe import observed
-from solver_nas.readers import found_of, index_of, makers_of, needed, readers_of
+from solver_nas.readers import found_of, index_of, makers_of, needed, readers_of, rising
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from solver_nas.frontend import Handle, Model
     from solver_nas.observe import Floats
-
-_HAIR = 1e-12  # relative; far above the rounding of a 64-bit sum, far below any utility that counts
 
 
 def activation_times_outgoing(handle: Handle) -> Floats | float:
@@ -129,14 +127,12 @@ def worth_watching(model: Model) -> dict[str, bool]:
 def _eliminate(pairs: Floats) -> Floats:
     """The increase of cost at which each neuron goes, in the order that is cheapest step by step."""
     increase = np.diagonal(pairs).copy()
-    worth = np.zeros(len(pairs))
+    paid, order = np.zeros(len(pairs)), []
     left = np.ones(len(pairs), bool)
-    highest = 0.0
     for _ in range(len(pairs)):
         neuron = int(np.argmin(np.where(left, increase, np.inf)))
-        # A later one that costs no more is put a hair above, so that the order in which they go is kept.
-        highest = max(float(increase[neuron]), highest * (1 + _HAIR))
-        worth[neuron] = highest
+        order.append(neuron)
+        paid[neuron] = increase[neuron]
         left[neuron] = False
         increase += 2 * pairs[:, neuron]
-    return worth
+    return rising(order, paid)
