@@ -116,13 +116,15 @@ class Distance:
 
     def __init__(self, model: Editable, batches: Sequence[Batch]) -> None:
         """Remember what the outputs are."""
-        self._model, self._batches = model, batches
+        self._model, self._batches, mask = model, batches, _mask(batches)
+        self._counting = [batch.counting(mask) for batch in batches]
         self._wanted = self._outputs()
         self._scale = spread_of(self._wanted)
 
     def _outputs(self) -> list[dict[str, Any]]:
-        course = self._model.course()
-        return [outcome(course.start(batch), judged(self._model.graph)) for batch in self._batches]
+        course, names = self._model.course(), judged(self._model.graph)
+        pairs = zip(self._batches, self._counting, strict=True)
+        return [outcome(course.start(batch), names, counting) for batch, counting in pairs]
 
     def __call__(self) -> float:
         """As a fraction of their variance; of probabilities, before the softmax or sigmoid."""
