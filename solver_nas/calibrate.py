@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from solver_nas.passage import Batch, Course
 
 HELD_BACK = 0.25  # of the batches
-_MOST_HELD_BACK = 0.5
+_LEAST_HELD_BACK, _MOST_HELD_BACK = 0.001, 0.5
 _BATCHES = 8  # that samples are parted into at least, if they are so many
 
 
@@ -110,7 +111,7 @@ def calibrate(
             gradient is taken, for `utilities.taylor` and `utilities.fisher`: returns one number, a mean over samples;
             written with `autograd.numpy` for networks of NumPy layers, with `torch` for modules. ONNX models have no
             gradients.
-        held_back: which share of the batches is held back, up to a half: statistics are those of the others; how far
+        held_back: which share of the batches is held back, .001 to .5: statistics are those of the others; how far
             these are to be trusted, how sensitive the model is, and whether weights are refitted, is judged by these
             batches. 0 for data that are all there is: then they are judged by what they were made from.
         mask: the name of an input, (samples, steps), that is zero where a text was filled up, such as
@@ -130,8 +131,7 @@ def calibrate(
     """
     if not isinstance(model, Editable):
         raise CalibrationError(f"expected a network, got {untraced(model)}")
-    if isinstance(held_back, bool) or not 0 <= held_back <= _MOST_HELD_BACK:
-        raise CalibrationError(f"a share of the samples from 0 to {_MOST_HELD_BACK} is held back, got {held_back!r}")
+    _check_share(held_back)
     given = gathered(model, batches, batch_size)
     for batch in given:
         batch.counting(mask)
@@ -144,7 +144,12 @@ def calibrate(
     sums = _Sums(model, {name: wanted[name] for name in names})
     resuming = None
     if checkpoint is not None:
-        settings = ([(name, model[name].nout, wanted[name]) for name in names], held_back, mask)
+        # The same parameters may belong to models that compute something else: the first batch tells them apart.
+        first = _Sums(model, dict.fromkeys(names, False))
+        for one, (name, value) in zip(first.gathering, course.watch(given[0], names), strict=True):
+            one.add(by_neuron(value, tensors[name]))
+        computed = [array.tobytes() for array in first.packed().values()]
+        settings = (computed, [(name, model[name].nout, wanted[name]) for name in names], held_back, mask)
         resuming = Checkpoint(checkpoint, model.arrays, given, settings)
     done = 0 if resuming is None else sums.resume(*resuming.found())
     with show_progress("gathering statistics", len(given), show=progress) as advance:
@@ -298,6 +303,17 @@ def gathered(model: Editable, batches: object, size: int | None) -> tuple[Batch,
     return tuple(found)
 
 
+def _check_share(held_back: Any) -> None:
+    if isinstance(held_back, bool) or not isinstance(held_back, Real):
+        raise CalibrationError(f"held_back is a share of the batches, got {held_back!r}")
+    share = float(held_back)
+    if share != 0 and not _LEAST_HELD_BACK <= share <= _MOST_HELD_BACK:
+        raise CalibrationError(
+            f"a share of the batches from {_LEAST_HELD_BACK} to {_MOST_HELD_BACK} is held back, or 0 of them; got "
+            f"{held_back!r}"
+        )
+
+
 def _checked(parts: Iterable[Any]) -> Iterable[Any]:
     """The same, each looked at before it is used."""
     for number, part in enumerate(parts):
@@ -309,7 +325,8 @@ def _checked(parts: Iterable[Any]) -> Iterable[Any]:
 
 
 def _finite(entry: Any) -> bool:
-    array = np.asarray(entry.detach().cpu() if hasattr(entry, "detach") else entry)
+    # Not all types of PyTorch have a counterpart in NumPy.
+    array = np.asarray(entry.detach().cpu().double() if hasattr(entry, "detach") else entry)
     return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from solver_nas.apply import build, follow
 from solver_nas.compensate import compensation
+from solver_nas.digest import fingerprint
 from solver_nas.errors import PlanError, RequestError
 from solver_nas.limits import Expression, Peak, View
 from solver_nas.limits.expression import shown
@@ -70,6 +71,7 @@ class Plan:
         limits: what the changed network has to keep.
         restrictions: these limits, looked up in the model as it was.
         compensation: weights that were refitted, if `compensate` was asked for it.
+        origin: tells the weights that they were refitted from; empty if none were.
     """
 
     model: Model
@@ -81,6 +83,7 @@ class Plan:
     limits: tuple[Limit, ...] = ()
     restrictions: tuple[Restriction, ...] = ()
     compensation: Compensation | None = None
+    origin: str = ""
 
     @property
     def sizes(self) -> Mapping[str, tuple[int, int]]:
@@ -163,8 +166,13 @@ class Plan:
         Raises:
             PlanError: the model has changed since the plan was made.
         """
+        self._check_origin()
         selected = self._selected()
         return selected if self.compensation is None else ChainMap(dict(self.compensation.arrays), selected)
+
+    def _check_origin(self) -> None:
+        if self.origin and self.origin != fingerprint(self.model.arrays):
+            raise PlanError("weights have changed since they were refitted; call compensate again")
 
     def _selected(self) -> MutableMapping[str, Array]:
         self._check_start()
@@ -207,7 +215,8 @@ class Plan:
             mask=calibration.mask,
             progress=progress,
         )
-        return replace(self, compensation=found)
+        # What is refitted already is refitted anew, from the weights as they are.
+        return replace(self, compensation=found, origin=fingerprint(self.model.arrays))
 
     def follow(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """Select from arrays that accompany parameters, such as an optimiser's moments.
@@ -237,6 +246,7 @@ class Plan:
             RequestError: there is an optimizer, and the model is none of PyTorch.
         """
         self._check_start()
+        self._check_origin()
         with self.model.accompanied(optimizer):
             if not self.empty:
                 self.check()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from solver_nas.digest import fingerprint
 from solver_nas.errors import CalibrationError
 from solver_nas.files import replace_file, replaceable
 
@@ -45,7 +45,10 @@ class Checkpoint:
             self._path = replaceable(path)
         except OSError as error:
             raise CalibrationError(f"no checkpoint can be kept: {error}") from error
-        self._key = _fingerprint(arrays, batches, settings)
+        samples = {
+            f"{place} {name}": value for place, batch in enumerate(batches) for name, value in batch.inputs.items()
+        }
+        self._key = " ".join([fingerprint(arrays), fingerprint(samples), fingerprint({"settings": settings})])
         self._every = -(-len(batches) // _SAVES)
         self._last = len(batches)
 
@@ -86,19 +89,3 @@ class Checkpoint:
             replace_file(self._path, content.getvalue())
         except OSError as error:
             raise CalibrationError(f"no checkpoint can be kept: {error}; nothing was recorded") from error
-
-
-def _fingerprint(arrays: Mapping[str, object], batches: Sequence[Batch], settings: object) -> str:
-    digest = sha256(repr(settings).encode())
-    entries = [*arrays.items(), *((name, value) for batch in batches for name, value in batch.inputs.items())]
-    for name, value in entries:
-        digest.update(name.encode())
-        if hasattr(value, "shape"):
-            # Not all types of PyTorch have a counterpart in NumPy.
-            plain = value.detach().cpu().double() if hasattr(value, "detach") else value
-            array = np.ascontiguousarray(plain)
-            digest.update(f"{array.dtype}{array.shape}".encode())
-            digest.update(array.reshape(-1).view(np.uint8).data)
-        else:
-            digest.update(repr(value).encode())
-    return digest.hexdigest()

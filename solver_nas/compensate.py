@@ -18,6 +18,8 @@ from solver_nas.regression import EachNeuron, Moments, Refit, best, straight
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from solver_nas.frontend import Array, Model
     from solver_nas.graph import Graph
     from solver_nas.linear import Fittable, Floats
@@ -30,6 +32,7 @@ _ENOUGH_ROWS = 4  # times the number of features, where those would be more than
 _FEWEST_ROWS, _MOST_ROWS = 2**12, 2**15
 _FAR = 4  # vertices between one that is fitted and the sum that it goes into
 _SUMMANDS = 2
+_STRONG = 0.1  # deviation, as a fraction of that of the other summand
 _SHARES = (1.0, 0.6, 0.3)  # of the way to new weights
 _MEMORY = 2**31  # bytes of tensors that batches on their way may take together; beyond, they begin again at each stop
 
@@ -43,7 +46,7 @@ class Compensation:
         refits: what became of each vertex that reads something else than before.
         plain: how far the outputs are from what they were without the new weights: mean square of the difference, as a
             fraction of their variance, on samples that were held back; of probabilities, before the softmax or sigmoid.
-            NaN if there were too few samples to hold some back.
+            NaN if no samples were held back, or no outputs vary on them.
         error: the same with the new weights.
     """
 
@@ -60,7 +63,7 @@ class Compensation:
     def __str__(self) -> str:
         """In a line."""
         if np.isnan(self.error):
-            return "nothing was refitted: too few samples to hold some back"
+            return "nothing was refitted: there are no outputs that vary on samples held back"
         told = f"error of the outputs on samples held back {self.error:.3g}, without refitting {self.plain:.3g}"
         return f"{self.layers} of {len(self.refits)} layers refitted; {told}"
 
@@ -124,13 +127,17 @@ class _Fitting:
         held = [number for number in range(len(self._batches)) if not self._held_back or self._is_held(number)]
         if not held:
             return Compensation({}, self._refits, np.nan, np.nan)
-        names = judged(self._model.graph)
+        names = judged(self._model)
 
         def outcomes(course: Course) -> list[dict[str, Array]]:
             return [outcome(course.start(self._batches[number]), names, self._counting[number]) for number in held]
 
-        wanted = outcomes(self._before.course)
+        wanted = [
+            {name: self._left(name, value) for name, value in one.items()} for one in outcomes(self._before.course)
+        ]
         scale = spread_of(wanted)
+        if not scale:
+            return Compensation({}, self._refits, np.nan, np.nan)
 
         def error(course: Course) -> float:
             pairs = zip(outcomes(course), wanted, strict=True)
@@ -150,6 +157,18 @@ class _Fitting:
             elif best:
                 break
         return Compensation(best, self._refits, plain, least)
+
+    def _left(self, vertex: str, value: Array) -> Array:
+        """What a vertex computes, as far as it still does."""
+        index, blocks = self._blueprint.indices[vertex], self._model.tensor(vertex).blocks
+        if not blocks or (
+            np.array_equal(index, np.arange(len(index))) and len(index) == len(blocks[-1].neurons.reshape(-1))
+        ):
+            return value
+        axes = blocks[-1].axes
+        if len(axes) != 1 or (index < 0).any():
+            raise CalibrationError(f"what {vertex!r} returns changes in a way that cannot be compared")
+        return np.take(value, index, axis=axes[0])
 
     def _between(self, key: str, array: Array, share: float) -> Array:
         """A part of the way from the present to the new numbers of a parameter."""
@@ -190,7 +209,8 @@ class _Fitting:
         before, after = self._model.arrays, self._arrays
         old, new = np.asarray(before[place.weight]), np.asarray(after[place.weight])
         index = self._blueprint.indices[place.vertex]
-        if len(index) != new.shape[place.order[0]]:
+        axis = 1 if place.window else -1
+        if len(index) != new.shape[place.order[0]] or not self._has_neurons_along(place.vertex, axis):
             self._leave(place.vertex, "its outputs are no neurons")
             return
         if place.features(new) > _MOST_FEATURES:
@@ -205,9 +225,14 @@ class _Fitting:
             joint: _Joint | None = None
             for number, (one, other) in enumerate(self._passages(place.vertex)):
                 counting = self._counting[number]
-                x = place.rows(self._read(one, place), old, most, number, counting)
+                read, reads = self._read(one, place), self._read(other, place)
+                axis = 1 if place.window else read.ndim - 1
+                if np.delete(read.shape, axis).tolist() != np.delete(reads.shape, axis).tolist():
+                    self._leave(place.vertex, "some of the positions that it reads go")
+                    return
+                x = place.rows(read, old, most, number, counting)
                 y = _flat(x @ place.matrix(old, len(x))) + offset[0]
-                seen = place.rows(self._read(other, place), new, most, number, counting)
+                seen = place.rows(reads, new, most, number, counting)
                 missing = y[:, index] - _flat(seen @ place.matrix(new, len(seen))) - offset[1]
                 target = y[:, index]
 
@@ -219,7 +244,7 @@ class _Fitting:
                     gain = 1.0 if joint is None else joint.gain[index]
                 if joint is not None:
                     apart = rows(one.value(joint.other))[:, index] - rows(other.value(joint.other))
-                    missing, target = missing * gain + apart, target * gain
+                    missing, target = missing * gain + apart * joint.strong[index], target * gain
                 groups = len(seen)
                 into = held if self._is_held(number) else fitting
                 into.add(seen, _grouped(missing, groups), _grouped(target, groups))
@@ -243,6 +268,9 @@ class _Fitting:
     def _each(self, place: Shift | Norm) -> None:
         """One or two numbers for each neuron."""
         index = self._blueprint.indices[place.vertex]
+        if not self._has_neurons_along(place.vertex, place.axis):
+            self._leave(place.vertex, "what it adds is not one number for each neuron")
+            return
         fitting, held = EachNeuron(len(index)), EachNeuron(len(index))
         try:
             joint: _Joint | None = None
@@ -252,15 +280,15 @@ class _Fitting:
                     return along(value, place.axis, self._counting[number])
 
                 x, seen = rows(self._read(one, place)), rows(self._read(other, place))
-                if seen.shape[1] != len(index):
-                    self._leave(place.vertex, "its outputs are no neurons")
+                if seen.shape[1] != len(index) or len(x) != len(seen):
+                    self._leave(place.vertex, "some of the positions that it reads go")
                     return
                 if number == 0:
                     joint = self._joint(place.vertex, one, x, rows)
                 wanted = x[:, index]
                 if joint is not None:
                     apart = rows(one.value(joint.other))[:, index] - rows(other.value(joint.other))
-                    wanted = wanted + _over(apart, joint.gain[index])
+                    wanted = wanted + _over(apart * joint.strong[index], joint.gain[index])
                 (held if self._is_held(number) else fitting).add(seen, wanted)
         except CalibrationError as error:
             self._leave(place.vertex, error)
@@ -269,14 +297,19 @@ class _Fitting:
         if not fitting.count or not held.count or not np.isfinite(fitting.yy + held.yy).all():
             self._leave(place.vertex, "there are too few samples")
             return
-        slope, shift, self._refits[place.vertex] = fitting.best(held, slopes=isinstance(place, Norm))
         if isinstance(place, Shift):
+            _, shift, self._refits[place.vertex] = fitting.best(held, steepest=None)
             self._add(place.bias, shift)
         else:
-            # (slope x + shift - mean) / deviation is (x - new mean) / new deviation.
-            mean, variance = (np.asarray(self._arrays[key]) for key in (place.mean, place.variance))
-            self._put(place.mean, ((mean - shift.reshape(mean.shape)) / slope.reshape(mean.shape)).astype(mean.dtype))
-            self._put(place.variance, (variance / slope.reshape(mean.shape) ** 2).astype(variance.dtype))
+            mean, variance = (np.asarray(self._arrays[key], np.float64) for key in (place.mean, place.variance))
+            # (slope x + shift - mean) / deviation is (x - new mean) / new deviation, and no variance is negative.
+            whole = variance.reshape(-1) + place.epsilon
+            steepest = np.sqrt(whole / place.epsilon) if place.epsilon > 0 else np.full(len(index), np.inf)
+            slope, shift, self._refits[place.vertex] = fitting.best(held, steepest=steepest)
+            kept = self._arrays[place.mean].dtype
+            self._put(place.mean, ((mean - shift.reshape(mean.shape)) / slope.reshape(mean.shape)).astype(kept))
+            made = np.maximum(whole / slope**2 - place.epsilon, 0.0).reshape(variance.shape)
+            self._put(place.variance, made.astype(self._arrays[place.variance].dtype))
 
     def _joint(self, vertex: str, passage: Passage, x: Floats, rows: Callable[[Array], Floats]) -> _Joint | None:
         """The sum that what a vertex computes goes into, if that is all it does.
@@ -307,7 +340,15 @@ class _Fitting:
         # Whatever the vertices on the way are called: if it is no sum, or anything but a scale and a shift is on the
         # way, there is no line.
         gain = straight(x, total - apart)
-        return None if gain is None else _Joint(other, gain)
+        if gain is None:
+            return None
+        # A branch that hardly adds to a neuron would need huge weights to make anything good.
+        return _Joint(other, gain, np.abs(gain) * x.std(axis=0) > _STRONG * apart.std(axis=0))
+
+    def _has_neurons_along(self, vertex: str, axis: int) -> bool:
+        """Whether the neurons of a vertex are all along one axis of what it computes, and this one."""
+        tensor = self._model.tensor(vertex)
+        return bool(tensor.blocks) and tensor.blocks[-1].axes == (axis % len(tensor.shape),)
 
     def _passages(self, vertex: str) -> Iterator[tuple[Passage, Passage]]:
         """Batch by batch, where they have come to a vertex: in the model as it is, and in the new one."""
@@ -356,10 +397,12 @@ class _Joint(NamedTuple):
     Args:
         other: the vertex that computes the other summand.
         gain: what each neuron is multiplied with on its way to the sum.
+        strong: which neurons vary enough beside those of the other summand to make good what these lose.
     """
 
     other: str
     gain: Floats
+    strong: NDArray[np.bool_]
 
 
 def _sum_behind(graph: Graph, vertex: str) -> tuple[str, str] | None:

@@ -110,10 +110,9 @@ class Linear(NamedTuple):
 
     def results(self, y: Array, most: int, seed: int, counting: NDArray[np.bool_] | None = None) -> Floats:
         """The rows of a tensor of the shape of what is computed, (rows, outputs), that belong to those of `rows`."""
-        kept = kept_rows(y.shape[:-1], counting) if self.window is None else None
-        flat = (y if self.window is None else np.moveaxis(y, 1, -1)).reshape(
-            -1, y.shape[-1 if self.window is None else 1]
-        )
+        front = y if self.window is None else np.moveaxis(y, 1, -1)
+        kept = kept_rows(front.shape[:-1], counting)
+        flat = front.reshape(-1, front.shape[-1])
         flat = flat if kept is None else flat[kept]
         return np.asarray(flat[_drawn(len(flat), most, seed)], np.float64)
 
@@ -136,7 +135,7 @@ class Linear(NamedTuple):
             flat = flat[_drawn(len(flat), most, seed)]
         else:
             kernel = [weight.shape[axis] for axis in self.order[2:]]
-            flat = _patches(x, kernel, self.window, most, seed)
+            flat = _patches(x, kernel, self.window, most, seed, counting)
         found = flat.reshape(len(flat), groups, -1)
         return np.ascontiguousarray(found.swapaxes(0, 1), np.float64)
 
@@ -165,6 +164,7 @@ class Norm(NamedTuple):
         slot: which of its inputs it reads.
         mean: key of the means.
         variance: key of the variances.
+        epsilon: what is added to them.
         axis: of the neurons.
     """
 
@@ -172,6 +172,7 @@ class Norm(NamedTuple):
     slot: int
     mean: str
     variance: str
+    epsilon: float
     axis: int = 1
 
 
@@ -183,7 +184,7 @@ def along(x: Array, axis: int, counting: NDArray[np.bool_] | None = None) -> Flo
     """A tensor as (rows, neurons): everything that counts, with the neurons last."""
     front = np.moveaxis(x, axis, -1)
     flat = front.reshape(-1, front.shape[-1])
-    kept = kept_rows(x.shape[:-1], counting) if axis in (-1, x.ndim - 1) else None
+    kept = kept_rows(front.shape[:-1], counting) if axis % x.ndim else None
     return np.asarray(flat if kept is None else flat[kept], np.float64)
 
 
@@ -200,7 +201,9 @@ def _drawn(count: int, most: int, seed: int) -> NDArray[np.intp]:
     return np.sort(np.random.default_rng([seed, count]).choice(count, most, replace=False))
 
 
-def _patches(x: Array, kernel: Sequence[int], window: Window, most: int, seed: int) -> Array:
+def _patches(
+    x: Array, kernel: Sequence[int], window: Window, most: int, seed: int, counting: NDArray[np.bool_] | None
+) -> Array:
     """Windows over the spatial axes, (rows, channels, *kernel)."""
     rank = len(kernel)
     if window.apart is not None:
@@ -217,7 +220,9 @@ def _patches(x: Array, kernel: Sequence[int], window: Window, most: int, seed: i
     steps: tuple[Any, ...] = (..., *(slice(None, None, step) for step in (*window.strides, *window.dilations)))
     views = views[steps]
     positions = views.shape[2 : 2 + rank]
-    places = np.unravel_index(_drawn(len(x) * prod(positions), most, seed), (len(x), *positions))
+    kept = kept_rows((len(x), *positions), counting)
+    counted = np.arange(len(x) * prod(positions)) if kept is None else np.flatnonzero(kept)
+    places = np.unravel_index(counted[_drawn(len(counted), most, seed)], (len(x), *positions))
     found: Array = np.moveaxis(views, 1, 1 + rank)[places]
     return found
 

@@ -325,7 +325,7 @@ def by_neuron(value: NDArray[Any], tensor: Tensor, counting: NDArray[np.bool_] |
     axes = tensor.blocks[-1].axes
     moved = np.moveaxis(value, axes, range(value.ndim - len(axes), value.ndim))
     rows = moved.reshape(-1, len(tensor.neurons))
-    kept = None if {0, 1} & set(axes) else kept_rows(moved.shape[: value.ndim - len(axes)], counting)
+    kept = None if 0 in axes else kept_rows(moved.shape[: value.ndim - len(axes)], counting)
     return rows if kept is None else rows[kept]
 
 

@@ -12,19 +12,25 @@ from solver_nas.passage import kept_rows
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from solver_nas.graph import Graph
+    from solver_nas.frontend import Model
     from solver_nas.passage import Passage
 
 #: Behind these, outputs that are nearly sure of themselves hardly move, whatever happens before.
-_SQUASHING = frozenset({"softmax", "_softmax", "log_softmax", "_log_softmax", "logsoftmax", "sigmoid"})
+_SQUASHING = frozenset(
+    {"softmax", "_softmax", "log_softmax", "_log_softmax", "logsoftmax", "sigmoid", "argmax", "argmin"}
+)
 _PASSING = frozenset({"output", "identity", "reshape", "view", "flatten", "transpose", "squeeze", "unsqueeze"})
 _USELESS = 0.99  # an error that cannot get worse
 _STILL = 1e-12  # relative: what varies less than this does not vary
 
 
-def judged(graph: Graph) -> tuple[str, ...]:
-    """The vertices whose results are compared: outputs, or what goes into the softmax or sigmoid before them."""
-    found = []
+def judged(model: Model) -> dict[str, bool]:
+    """The vertices whose results are compared: outputs, or what goes into the softmax, sigmoid or argmax before them.
+
+    Returns:
+        Whether the second axis of what they compute may be one of positions, and not of neurons.
+    """
+    graph, found = model.graph, []
     for port in graph.returned:
         name = chosen = port.vertex
         while True:
@@ -36,7 +42,8 @@ def judged(graph: Graph) -> tuple[str, ...]:
             if kind in _SQUASHING or kind == "output":
                 chosen = name
         found.append(chosen)
-    return tuple(sorted(dict.fromkeys(found), key=graph.order.index))
+    names = sorted(dict.fromkeys(found), key=graph.order.index)
+    return {name: not any(1 in block.axes for block in model.tensor(name).blocks) for name in names}
 
 
 def spread_of(outputs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -63,23 +70,35 @@ def lost(error: float) -> float:
 
 
 def error_of(found: Mapping[str, Any], wanted: Mapping[str, Any], scale: Mapping[str, float]) -> float:
-    """Mean square of the difference, as a fraction of the variance, over all outputs."""
+    """Mean square of the difference, as a fraction of the variance, over all outputs; NaN if there are none."""
     errors = [
         float(((np.asarray(found[name], np.float64) - wanted[name]) ** 2).mean()) / spread
         for name, spread in scale.items()
     ]
-    return float(np.mean(errors)) if errors else 0.0
+    return float(np.mean(errors)) if errors else float("nan")
 
 
-def outcome(passage: Passage, vertices: Sequence[str], counting: NDArray[np.bool_] | None = None) -> dict[str, Any]:
+def outcome(
+    passage: Passage, vertices: Mapping[str, bool], counting: NDArray[np.bool_] | None = None
+) -> dict[str, Any]:
     """What some vertices compute, zero where positions do not count.
 
     Copies, since later operations may write into it.
+
+    Args:
+        passage: of one batch.
+        vertices: whether the second axis may be one of positions, see `judged`.
+        counting: which positions count.
     """
     found = {}
-    for name in vertices:
+    for name, positions in vertices.items():
         value = np.array(passage.value(name))
-        if kept_rows(value.shape, counting) is not None and counting is not None and value.dtype.kind == "f":
+        if (
+            positions
+            and kept_rows(value.shape, counting) is not None
+            and counting is not None
+            and value.dtype.kind == "f"
+        ):
             value[~counting] = 0
         found[name] = value
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import floor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -230,8 +231,7 @@ def is_held(number: int, held_back: float) -> bool:
         number: of the batch, from 0 on.
         held_back: which share of the batches is.
     """
-    every = round(1 / held_back) if held_back else 0
-    return bool(every) and number % every == every - 1
+    return floor((number + 1) * held_back) > floor(number * held_back)
 
 
 def kept_rows(shape: Sequence[int], counting: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:

@@ -164,26 +164,34 @@ class EachNeuron:
         total = total - 2 * shift * (self.y - slope * self.x) + self.count * shift**2
         return np.maximum(total, 0.0)
 
-    def line(self) -> tuple[Floats, Floats]:
-        """Slope and shift of least squares; a slope of 1 where there is none that rises."""
+    def line(self, steepest: Floats | None = None) -> tuple[Floats, Floats]:
+        """Slope and shift of least squares; a slope of 1 where there is none that rises.
+
+        Args:
+            steepest: the most that a slope can be, neuron by neuron.
+        """
         count = max(self.count, 1)
         mean, wanted = self.x / count, self.y / count
         spread, both = self.xx / count - mean**2, self.xy / count - mean * wanted
         known = (spread > _STILL * self.xx / count) & (both > 0)
         slope = np.divide(both, spread, out=np.ones_like(both), where=known)
+        if steepest is not None:
+            slope = np.minimum(slope, steepest)
         return slope, wanted - slope * mean
 
-    def best(self, held: EachNeuron, *, slopes: bool) -> tuple[Floats, Floats, Refit]:
+    def best(self, held: EachNeuron, *, steepest: Floats | None) -> tuple[Floats, Floats, Refit]:
         """Slope and shift of each neuron that are best on what was held back: none, a shift, or both.
 
         Args:
             held: the same sums of what was held back.
-            slopes: whether anything but 1 is possible.
+            steepest: the most that a slope can be, neuron by neuron; `None` if it can only be 1.
         """
         slope, shift = np.ones_like(self.x), np.zeros_like(self.x)
         least = base = held.error(1.0, 0.0)
-        found = [(np.ones_like(slope), (self.y - self.x) / max(self.count, 1)), self.line()]
-        for one, other in found[: 1 + slopes]:
+        found = [(np.ones_like(slope), (self.y - self.x) / max(self.count, 1))]
+        if steepest is not None:
+            found.append(self.line(steepest))
+        for one, other in found:
             error = held.error(one, other)
             better = error < least
             slope, shift = np.where(better, one, slope), np.where(better, other, shift)

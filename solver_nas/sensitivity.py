@@ -136,12 +136,12 @@ class _Measuring:
         self._counting = [batch.counting(calibration.mask) for batch in batches]
         self._place = {name: place for place, name in enumerate(model.graph.order)}
         self._found: dict[str, Found] = {}
-        self._judged: tuple[str, ...] = ()
+        self._judged: Mapping[str, bool] = {}
 
     def run(self, *, progress: bool | None) -> Sensitivity:
         groups = sorted(self._groups(), key=lambda group: self._place[group.ports[0][0]] if group.ports else -1)
         course = self._model.course()
-        self._judged = judged(self._model.graph)
+        self._judged = judged(self._model)
         expected = [self._outcome(course.start(batch), number) for number, batch in enumerate(self._batches)]
         scale = spread_of(expected)
         bases = [course.start(batch) for batch in self._batches]
@@ -192,7 +192,7 @@ class _Measuring:
         self, group: _Group, bases: Sequence[Passage], expected: Sequence[Mapping[str, Any]], scale: Mapping[str, float]
     ) -> list[tuple[int, float]]:
         """Pairs (neurons that went, error)."""
-        if not group.ports or len(group.members) < 2:
+        if not group.ports or len(group.members) < 2 or not scale:
             return []
         order = np.argsort(group.worth, kind="stable")
         counts = sorted({max(1, min(round(width * len(order)), len(order) - 1)) for width in self._widths})

@@ -51,4 +51,5 @@ def _norm(vertex: Vertex) -> Norm | None:
     if vertex.kind != "batch_norm":
         return None
     mean, variance = (vertex.parameters[role].key for role in ("mean", "var"))
-    return Norm(vertex.name, 0, mean, variance, cast("int", vertex.attributes["axis"]))
+    epsilon, axis = cast("float", vertex.attributes["epsilon"]), cast("int", vertex.attributes["axis"])
+    return Norm(vertex.name, 0, mean, variance, epsilon, axis)

@@ -353,6 +353,8 @@ class Network(Editable):
 
     def _typed(self, name: str, array: Array) -> Array:
         """An input in the network's precision; one without an axis of neurons holds token numbers."""
+        if array.dtype.kind not in "biuf":
+            raise CalibrationError(f"input {name!r} takes real numbers, a batch has {array.dtype}")
         whole = self.graph.vertex(name).attributes["axis"] is None and array.dtype.kind in "iu"
         return array if whole else array.astype(self.dtype, copy=False)
 

@@ -76,7 +76,8 @@ def _norm(vertex: Vertex) -> Norm | None:
         for slot in kept
         if slot is not None and slot.role is not None and _order(vertex, slot) == (0,)
     ]
-    return Norm(vertex.name, x.edge, keys[0], keys[1]) if len(keys) == _STATISTICS else None
+    epsilon = float(settings.get("epsilon", 1e-5))
+    return Norm(vertex.name, x.edge, keys[0], keys[1], epsilon) if len(keys) == _STATISTICS else None
 
 
 _Found = tuple[str | None, tuple[int, ...] | None]

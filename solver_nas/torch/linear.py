@@ -104,7 +104,8 @@ def _norm(vertex: Vertex) -> Norm | None:
         for slot in (mean, variance)
         if isinstance(slot, Slot) and slot.role is not None and _order(vertex, slot) == (0,)
     ]
-    return Norm(vertex.name, x.edge, keys[0], keys[1]) if len(keys) == _STATISTICS else None
+    epsilon = float(arguments.get("eps", 1e-5))
+    return Norm(vertex.name, x.edge, keys[0], keys[1], epsilon) if len(keys) == _STATISTICS else None
 
 
 def _order(vertex: Vertex, slot: Slot) -> tuple[int, ...] | None:

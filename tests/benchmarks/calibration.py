@@ -122,7 +122,7 @@ class Distance:
         self._scale = spread_of(self._wanted)
 
     def _outputs(self) -> list[dict[str, Any]]:
-        course, names = self._model.course(), judged(self._model.graph)
+        course, names = self._model.course(), judged(self._model)
         pairs = zip(self._batches, self._counting, strict=True)
         return [outcome(course.start(batch), names, counting) for batch, counting in pairs]
 

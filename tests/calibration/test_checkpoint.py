@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
 from solver_nas import calibrate
 from solver_nas.checkpoint import Checkpoint
 from solver_nas.errors import CalibrationError
 from solver_nas.observe import Observations
+from solver_nas.torch import trace
 from tests.calibration.kinds import KINDS, Kind
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ def test_an_interrupted_calibration_goes_on_bit_for_bit(
 
     monkeypatch.setattr(course, "watch", counted)
     calibrate(parted, x, batch_size=4, checkpoint=path, progress=False)
-    assert len(started) == 13 - 6
+    assert len(started) == 1 + 13 - 6  # the first one tells whether it is the same model
     assert known(parted) == known(whole)
     assert known(parted)
 
@@ -123,3 +125,24 @@ def test_places_that_cannot_be_written_are_told(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match="no checkpoint can be kept"):
         calibrate(model, samples(), checkpoint=tmp_path / "missing" / "kept.npz", progress=False)
     assert not model.observers
+
+
+class Turned(torch.nn.Module):
+    """A number in the code, which is no parameter."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last, self.factor = torch.nn.Linear(4, 8), torch.nn.Linear(8, 3), factor
+
+    def forward(self, x: Any) -> Any:
+        return self.last(torch.relu(self.first(x) * self.factor))
+
+
+def test_the_checkpoint_of_a_model_with_the_same_parameters_is_not_taken(tmp_path: Path) -> None:
+    x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    one, other = (trace(Turned(factor), x[:8]) for factor in (1.0, -1.0))
+    calibrate(one, x, checkpoint=tmp_path / "c.npz", progress=False)
+    with pytest.raises(CalibrationError, match="is of another model"):
+        calibrate(other, x, checkpoint=tmp_path / "c.npz", progress=False)
+    assert not other.observers

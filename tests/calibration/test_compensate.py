@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from solver_nas import Network, calibrate, delta_nout, limits, nn, plan_change, save_plan, shrink
 from solver_nas.errors import CalibrationError, PlanError, RequestError
+from solver_nas.passage import is_held
 from solver_nas.torch import trace
 from tests.calibration.kinds import KINDS, Kind
 
@@ -156,7 +157,7 @@ def test_a_single_sample_leaves_everything_as_it_is() -> None:
     plan = plan_change(net["hidden"], -3).compensate(calibrate(net, samples(1)))
     assert plan.compensation is not None
     assert not plan.compensation.arrays
-    assert "too few samples to hold some back" in str(plan)
+    assert "no outputs that vary on samples held back" in str(plan)
 
 
 @pytest.mark.parametrize("x", [np.zeros((32, 4)), np.ones((32, 4))], ids=["zeros", "ones"])
@@ -179,10 +180,35 @@ def test_dead_neurons_are_no_hurdle() -> None:
     assert np.allclose(np.asarray(net(x)), before)
 
 
-@pytest.mark.parametrize("share", [-0.1, 0.6, 2.0, True])
-def test_other_shares_cannot_be_held_back(share: float) -> None:
-    with pytest.raises(CalibrationError, match="a share of the samples"):
+@pytest.mark.parametrize("share", [-0.1, 1e-9, 0.6, 2.0, True, "a", None, float("nan")])
+def test_other_shares_cannot_be_held_back(share: Any) -> None:
+    with pytest.raises(CalibrationError, match="a share of the batches"):
         calibrate(hidden(), samples(), held_back=share)
+
+
+@given(share=st.floats(0.001, 0.5), count=st.integers(1, 500))
+def test_what_is_held_back_is_the_share_that_was_asked_for(share: float, count: int) -> None:
+    assert abs(sum(is_held(number, share) for number in range(count)) - share * count) <= 1
+
+
+@pytest.mark.parametrize("kind", [np.complex128, str, object])
+def test_samples_are_real_numbers(kind: Any) -> None:
+    net = hidden()
+    with pytest.raises(CalibrationError, match="input 'x' takes real numbers"):
+        calibrate(net, samples().astype(kind))
+    assert not net.observers
+
+
+def test_weights_that_changed_since_are_not_overwritten() -> None:
+    net = hidden()
+    plan = plan_change(net["hidden"], -3).compensate(calibrate(net, samples()))
+    net.arrays["out.weight"] = 5 * net.arrays["out.weight"]
+    before = {key: np.array(array) for key, array in net.arrays.items()}
+    with pytest.raises(PlanError, match="weights have changed since they were refitted; call compensate again"):
+        plan.apply()
+    assert all(np.array_equal(net.arrays[key], array) for key, array in before.items())
+    plan.compensate(calibrate(net, samples())).apply()
+    assert net["hidden"].nout == 5
 
 
 def test_the_calibration_of_another_model_is_refused() -> None:

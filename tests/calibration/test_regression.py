@@ -82,7 +82,7 @@ def test_neurons_that_got_worse_on_what_was_held_back_stay_as_they_are() -> None
     x = np.random.default_rng(0).normal(size=(40, 3))
     fitting.add(x, x + np.array([1.0, 1.0, 0.0]))
     held.add(x, x + np.array([1.0, -1.0, 0.0]))
-    slope, shift, refit = fitting.best(held, slopes=False)
+    slope, shift, refit = fitting.best(held, steepest=None)
     assert np.array_equal(slope, [1, 1, 1])
     assert np.allclose(shift, [1, 0, 0])
     assert refit.left < refit.error
