@@ -51,7 +51,7 @@ class Calibration:
     Args:
         model: whose it is.
         batches: the samples, as the model takes them. No activations are kept.
-        held_back: which share of the batches was held back to judge by.
+        held_back: which share of the batches was held back to judge by; at least one, if there are several.
         mask: the input that says which positions count; `None` if all do.
         samples: how many samples there are.
         watched: vertices of which statistics were gathered.
@@ -111,9 +111,10 @@ def calibrate(
             gradient is taken, for `utilities.taylor` and `utilities.fisher`: returns one number, a mean over samples;
             written with `autograd.numpy` for networks of NumPy layers, with `torch` for modules. ONNX models have no
             gradients.
-        held_back: which share of the batches is held back, .001 to .5: statistics are those of the others; how far
-            these are to be trusted, how sensitive the model is, and whether weights are refitted, is judged by these
-            batches. 0 for data that are all there is: then they are judged by what they were made from.
+        held_back: which share of the batches is held back, .001 to .5, and at least one of several: statistics are
+            those of the others; how far these are to be trusted, how sensitive the model is, and whether weights are
+            refitted, is judged by these batches. 0 for data that are all there is: then they are judged by what they
+            were made from.
         mask: the name of an input, (samples, steps), that is zero where a text was filled up, such as
             `"attention_mask"`: what is computed there counts for nothing.
         batch_size: how many samples pass at once where the model takes any number. It bounds the memory that is needed.
@@ -133,6 +134,8 @@ def calibrate(
         raise CalibrationError(f"expected a network, got {untraced(model)}")
     _check_share(held_back)
     given = gathered(model, batches, batch_size)
+    if held_back and len(given) > 1:
+        held_back = max(float(held_back), 1 / len(given))
     for batch in given:
         batch.counting(mask)
     course = model.course()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 _POSITIONS = 2  # axes of what masks positions: samples, steps
+_ROUNDING = 1e-9  # a third of three is one
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -231,7 +232,8 @@ def is_held(number: int, held_back: float) -> bool:
         number: of the batch, from 0 on.
         held_back: which share of the batches is.
     """
-    return floor((number + 1) * held_back) > floor(number * held_back)
+    before, after = (floor(count * held_back + _ROUNDING) for count in (number, number + 1))
+    return after > before
 
 
 def kept_rows(shape: Sequence[int], counting: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:

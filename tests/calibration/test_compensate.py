@@ -191,6 +191,16 @@ def test_what_is_held_back_is_the_share_that_was_asked_for(share: float, count: 
     assert abs(sum(is_held(number, share) for number in range(count)) - share * count) <= 1
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_one_of_a_few_batches_is_held_back(count: int) -> None:
+    net, x = hidden(), samples(64 * count)
+    found = calibrate(net, np.split(x, count), batch_size=64)
+    assert found.held_back == 1 / count
+    plan = plan_change(net["hidden"], -4).compensate(found)
+    assert plan.compensation is not None
+    assert plan.compensation.error < plan.compensation.plain
+
+
 @pytest.mark.parametrize("kind", [np.complex128, str, object])
 def test_samples_are_real_numbers(kind: Any) -> None:
     net = hidden()
