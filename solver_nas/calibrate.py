@@ -143,14 +143,12 @@ def calibrate(
     unseen = _unseen(course, wanted)
     wanted = {name: pairs for name, pairs in wanted.items() if name not in unseen}
     names = [name for name in model.graph.order if name in wanted]
-    tensors = {name: model.tensor(name) for name in names}
-    sums = _Sums(model, {name: wanted[name] for name in names})
+    sums = _Sums(model, course, {name: wanted[name] for name in names}, mask)
     resuming = None
     if checkpoint is not None:
         # The same parameters may belong to models that compute something else: the first batch tells them apart.
-        first = _Sums(model, dict.fromkeys(names, False))
-        for one, (name, value) in zip(first.gathering, course.watch(given[0], names), strict=True):
-            one.add(by_neuron(value, tensors[name]))
+        first = _Sums(model, course, dict.fromkeys(names, False), mask)
+        first.add(given[0], held=False)
         computed = [array.tobytes() for array in first.packed().values()]
         settings = (computed, [(name, model[name].nout, wanted[name]) for name in names], held_back, mask)
         resuming = Checkpoint(checkpoint, model.arrays, given, settings)
@@ -158,14 +156,25 @@ def calibrate(
     with show_progress("gathering statistics", len(given), show=progress) as advance:
         for number, batch in enumerate(given):
             if number >= done:
-                into = sums.holding if is_held(number, held_back) else sums.gathering
-                for one, (name, value) in zip(into, course.watch(batch, names), strict=True):
-                    one.add(by_neuron(value, tensors[name], batch.counting(mask)))
+                sums.add(batch, held=is_held(number, held_back))
                 if resuming is not None and resuming.due(number + 1):
                     resuming.keep(number + 1, sums.packed())
             advance()
     found = sums.statistics()
     slopes = {} if loss is None else _slopes(model, course, given, names, loss, progress=progress)
+    _record(model, found, slopes, unseen)
+    coarse = tuple(name for name in names if wanted[name] and found[name].gram is None)
+    samples = sum(batch.rows or 1 for batch in given)
+    return Calibration(model, given, held_back, mask, samples, tuple(names), coarse, unseen)
+
+
+def _record(
+    model: Editable,
+    found: Mapping[str, ActivationStatistics],
+    slopes: Mapping[str, Slopes],
+    unseen: Mapping[str, str],
+) -> None:
+    """Replace what was recorded before, in one step."""
     remembered = {
         name: replace(seen, statistics=None, slopes=None, unseen="")
         for name, seen in model.observers.items()
@@ -177,28 +186,33 @@ def calibrate(
     }
     remembered |= {name: replace(observed(model[name]), unseen=why) for name, why in unseen.items()}
     model.observers.update(remembered)
-    coarse = tuple(name for name in names if wanted[name] and found[name].gram is None)
-    samples = sum(batch.rows or 1 for batch in given)
-    return Calibration(model, given, held_back, mask, samples, tuple(names), coarse, unseen)
 
 
 class _Sums:
     """Statistics of all vertices on the way, of what is fitted to and of what is held back."""
 
-    def __init__(self, model: Editable, wanted: Mapping[str, bool]) -> None:
-        self.gathering, self.holding = (
+    def __init__(self, model: Editable, course: Course, wanted: Mapping[str, bool], mask: str | None) -> None:
+        self._course, self._mask = course, mask
+        self._tensors = {name: model.tensor(name) for name in wanted}
+        self._gathering, self._holding = (
             [_Gathering(name, model[name].nout, pairs=pairs) for name, pairs in wanted.items()] for _ in range(2)
         )
 
+    def add(self, batch: Batch, *, held: bool) -> None:
+        """What vertices compute for a batch."""
+        into = self._holding if held else self._gathering
+        for one, (name, value) in zip(into, self._course.watch(batch, list(self._tensors)), strict=True):
+            one.add(by_neuron(value, self._tensors[name], batch.counting(self._mask)))
+
     def statistics(self) -> dict[str, ActivationStatistics]:
         """By vertex; how far they are to be trusted is judged."""
-        pairs = zip(self.gathering, self.holding, strict=True)
+        pairs = zip(self._gathering, self._holding, strict=True)
         return {one.name: one.end().judged(other.end()) for one, other in pairs}
 
     def packed(self) -> Arrays:
         """As arrays."""
         found: Arrays = {}
-        for number, one in enumerate((*self.gathering, *self.holding)):
+        for number, one in enumerate((*self._gathering, *self._holding)):
             seen = one.end()
             found |= {f"{number}.count": np.array(seen.count), f"{number}.mean": seen.mean}
             found[f"{number}.moments"] = seen.moments
@@ -206,7 +220,7 @@ class _Sums:
 
     def resume(self, done: int, arrays: Arrays) -> int:
         """Go on from arrays that were packed after so many batches."""
-        for number, one in enumerate((*self.gathering, *self.holding) if done else ()):
+        for number, one in enumerate((*self._gathering, *self._holding) if done else ()):
             count, mean, moments = (arrays[f"{number}.{what}"] for what in ("count", "mean", "moments"))
             one.resume(ActivationStatistics(int(count), mean, moments))
         return done

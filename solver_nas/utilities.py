@@ -19,7 +19,7 @@ from solver_nas.readers import found_of, needed
 from solver_nas.reconstruction import reconstruction
 from solver_nas.sensitivity import Sensitivity, measured
 from solver_nas.utility import checked
-from solver_nas.worth import activation_times_outgoing, contribution, default_utility
+from solver_nas.worth import activation_times_outgoing, contribution, default_utility, times_outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -114,13 +114,7 @@ def deviation_times_outgoing(handle: Handle) -> Floats | float:
     Raises:
         UtilityError: activations were not recorded.
     """
-    found = found_of(handle.model.labels, handle.vertex)
-    if found is None:
-        return 0.0
-    square = np.zeros(len(found.members))
-    for reader in needed(handle, found):
-        square += reader.squares(found.members, reader.statistics.deviation**2)
-    return found.spread(np.sqrt(square))
+    return times_outgoing(handle, lambda seen: seen.deviation**2)
 
 
 def taylor(handle: Handle) -> Floats | float:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from solver_nas.frontend import Handle, Model
-    from solver_nas.observe import Floats
+    from solver_nas.observe import ActivationStatistics, Floats
 
 
 def activation_times_outgoing(handle: Handle) -> Floats | float:
@@ -33,12 +33,28 @@ def activation_times_outgoing(handle: Handle) -> Floats | float:
     Raises:
         UtilityError: activations were not recorded.
     """
+    return times_outgoing(handle, lambda seen: seen.power)
+
+
+def times_outgoing(handle: Handle, square_of: Callable[[ActivationStatistics], Floats]) -> Floats | float:
+    """A number for each neuron times the L2 norm of its outgoing weights; several readers are added up as squares.
+
+    Args:
+        handle: a vertex whose readers were observed.
+        square_of: the square of the number, where neurons are read.
+
+    Returns:
+        Shape (nout,); 0.0 for a vertex that makes no neurons of its own.
+
+    Raises:
+        UtilityError: activations were not recorded.
+    """
     found = found_of(handle.model.labels, handle.vertex)
     if found is None:
         return 0.0
     square = np.zeros(len(found.members))
     for reader in needed(handle, found):
-        square += reader.squares(found.members, reader.statistics.power)
+        square += reader.squares(found.members, square_of(reader.statistics))
     return found.spread(np.sqrt(square))
 
 
