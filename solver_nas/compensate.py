@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from solver_nas.errors import CalibrationError
 from solver_nas.linear import Linear, Norm, Shift, along
 from solver_nas.outcomes import error_of, judged, outcome, spread_of
-from solver_nas.passage import is_held
+from solver_nas.passage import Fleet, is_held
 from solver_nas.progress import progress as show_progress
-from solver_nas.regression import EachNeuron, Moments, Refit, best, straight
+from solver_nas.regression import EachNeuron, Moments, Refit, best
+from solver_nas.residual import Joint, joint_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Iterator, Mapping, Sequence
 
     from solver_nas.frontend import Array, Model
-    from solver_nas.graph import Graph
     from solver_nas.linear import Fittable, Floats
     from solver_nas.passage import Batch, Course, Passage
     from solver_nas.plan import Blueprint
@@ -30,11 +28,7 @@ _MOST_FEATURES = 8192  # all pairs of so many take half a gigabyte
 _MANY_ROWS = 16  # times the number of features: more positions hardly tell anything new
 _ENOUGH_ROWS = 4  # times the number of features, where those would be more than _MOST_ROWS
 _FEWEST_ROWS, _MOST_ROWS = 2**12, 2**15
-_FAR = 4  # vertices between one that is fitted and the sum that it goes into
-_SUMMANDS = 2
-_STRONG = 0.1  # deviation, as a fraction of that of the other summand
 _SHARES = (1.0, 0.6, 0.3)  # of the way to new weights
-_MEMORY = 2**31  # bytes of tensors that batches on their way may take together; beyond, they begin again at each stop
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,8 +99,8 @@ class _Fitting:
         self._held_back = held_back
         self._counting = [batch.counting(mask) for batch in batches]
         self._model, self._blueprint, self._arrays, self._batches = model, blueprint, dict(arrays), batches
-        self._before = _Fleet(model.course(), batches)
-        self._after = _Fleet(model.course(blueprint, arrays), batches)
+        self._before = Fleet(model.course(), batches)
+        self._after = Fleet(model.course(blueprint, arrays), batches)
         self._plain = arrays
         self._fitted: dict[str, Array] = {}
         self._refits: dict[str, Refit] = {}
@@ -222,7 +216,7 @@ class _Fitting:
         offset = _offset(before, place.bias), _offset(after, place.bias)
         gain: Floats | float = 1.0
         try:
-            joint: _Joint | None = None
+            joint: Joint | None = None
             for number, (one, other) in enumerate(self._passages(place.vertex)):
                 counting = self._counting[number]
                 read, reads = self._read(one, place), self._read(other, place)
@@ -240,7 +234,7 @@ class _Fitting:
                     return place.results(value, most, number, self._counting[number])
 
                 if number == 0:
-                    joint = self._joint(place.vertex, one, y, rows)
+                    joint = joint_of(self._model, self._blueprint.indices, place.vertex, one, y, rows)
                     gain = 1.0 if joint is None else joint.gain[index]
                 if joint is not None:
                     apart = rows(one.value(joint.other))[:, index] - rows(other.value(joint.other))
@@ -273,7 +267,7 @@ class _Fitting:
             return
         fitting, held = EachNeuron(len(index)), EachNeuron(len(index))
         try:
-            joint: _Joint | None = None
+            joint: Joint | None = None
             for number, (one, other) in enumerate(self._passages(place.vertex)):
 
                 def rows(value: Array, number: int = number) -> Floats:
@@ -284,7 +278,7 @@ class _Fitting:
                     self._leave(place.vertex, "some of the positions that it reads go")
                     return
                 if number == 0:
-                    joint = self._joint(place.vertex, one, x, rows)
+                    joint = joint_of(self._model, self._blueprint.indices, place.vertex, one, x, rows)
                 wanted = x[:, index]
                 if joint is not None:
                     apart = rows(one.value(joint.other))[:, index] - rows(other.value(joint.other))
@@ -310,40 +304,6 @@ class _Fitting:
             self._put(place.mean, ((mean - shift.reshape(mean.shape)) / slope.reshape(mean.shape)).astype(kept))
             made = np.maximum(whole / slope**2 - place.epsilon, 0.0).reshape(variance.shape)
             self._put(place.variance, made.astype(self._arrays[place.variance].dtype))
-
-    def _joint(self, vertex: str, passage: Passage, x: Floats, rows: Callable[[Array], Floats]) -> _Joint | None:
-        """The sum that what a vertex computes goes into, if that is all it does.
-
-        So it can make good what is missing in the other summand.
-
-        Args:
-            vertex: its name.
-            passage: of the model as it is, where it has come to the vertex; it stays there.
-            x: what it computes, or reads, before whatever comes with that; a column for each neuron.
-            rows: makes the same rows of other tensors.
-        """
-        found = _sum_behind(self._model.graph, vertex)
-        if found is None:
-            return None
-        end, other = found
-        indices = self._blueprint.indices
-        if not np.array_equal(indices[other], indices[vertex]):
-            return None
-        trial = passage.fork()
-        try:
-            apart = rows(np.array(trial.value(other)))
-            total = rows(np.array(trial.value(end)))
-        except (CalibrationError, ValueError):
-            return None
-        if not total.shape == apart.shape == x.shape:
-            return None
-        # Whatever the vertices on the way are called: if it is no sum, or anything but a scale and a shift is on the
-        # way, there is no line.
-        gain = straight(x, total - apart)
-        if gain is None:
-            return None
-        # A branch that hardly adds to a neuron would need huge weights to make anything good.
-        return _Joint(other, gain, np.abs(gain) * x.std(axis=0) > _STRONG * apart.std(axis=0))
 
     def _has_neurons_along(self, vertex: str, axis: int) -> bool:
         """Whether the neurons of a vertex are all along one axis of what it computes, and this one."""
@@ -391,42 +351,6 @@ def _keys(place: Fittable) -> list[str]:
     return [place.bias] if isinstance(place, Shift) else [place.mean, place.variance]
 
 
-class _Joint(NamedTuple):
-    """A sum of two.
-
-    Args:
-        other: the vertex that computes the other summand.
-        gain: what each neuron is multiplied with on its way to the sum.
-        strong: which neurons vary enough beside those of the other summand to make good what these lose.
-    """
-
-    other: str
-    gain: Floats
-    strong: NDArray[np.bool_]
-
-
-def _sum_behind(graph: Graph, vertex: str) -> tuple[str, str] | None:
-    """What reads two tensors, of which one depends on this vertex alone, and the vertex that made the other one before.
-
-    The way there has no branches, and nothing on it is returned.
-    """
-    place = {name: number for number, name in enumerate(graph.order)}
-    returned = {port.vertex for port in graph.returned}
-    name = vertex
-    for _ in range(_FAR):
-        readers = list(graph.consumers(name))
-        if len(readers) != 1 or name in returned:
-            return None
-        sources = [port.vertex for port in graph.vertex(readers[0]).inputs]
-        if len(sources) == _SUMMANDS:
-            other = sources[sources[0] == name]
-            return (readers[0], other) if place[other] < place[vertex] else None
-        if len(sources) != 1:
-            return None
-        name = readers[0]
-    return None
-
-
 def _over(numbers: Floats, gain: Floats) -> Floats:
     """Divided, and 0 where there is nothing to divide by."""
     gain = np.broadcast_to(gain, numbers.shape)
@@ -440,22 +364,3 @@ def _flat(y: Floats) -> Floats:
 
 def _grouped(y: Floats, groups: int) -> Floats:
     return np.ascontiguousarray(y.reshape(len(y), groups, -1).swapaxes(0, 1))
-
-
-class _Fleet:
-    """All batches on their way through one state of a model; those that take too much memory begin again each time."""
-
-    def __init__(self, course: Course, batches: Sequence[Batch]) -> None:
-        self.course, self._batches = course, batches
-        self._passages: dict[int, Passage] = {}
-
-    def at(self, vertex: str) -> Iterator[Passage]:
-        """Batch by batch, where everything before a vertex is computed."""
-        taken = 0
-        for number, batch in enumerate(self._batches):
-            passage = self._passages.pop(number, None) or self.course.start(batch)
-            passage.reach(vertex)
-            yield passage
-            taken += passage.nbytes
-            if taken <= _MEMORY:
-                self._passages[number] = passage

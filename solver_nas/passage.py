@@ -21,6 +21,7 @@ Array = NDArray[Any]
 
 _POSITIONS = 2  # axes of what masks positions: samples, steps
 _ROUNDING = 1e-9  # a third of three is one
+_MEMORY = 2**31  # bytes of tensors that batches on their way may take together; beyond, they begin again at each stop
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -223,6 +224,25 @@ def rows_of(inputs: Mapping[str, Any]) -> int:
 def memory_of(values: Iterable[Any]) -> int:
     """Bytes of arrays, each counted once."""
     return sum({id(value): int(getattr(value, "nbytes", 0)) for value in values}.values())
+
+
+class Fleet:
+    """All batches on their way through one state of a model; those that take too much memory begin again each time."""
+
+    def __init__(self, course: Course, batches: Sequence[Batch]) -> None:
+        self.course, self._batches = course, batches
+        self._passages: dict[int, Passage] = {}
+
+    def at(self, vertex: str) -> Iterator[Passage]:
+        """Batch by batch, where everything before a vertex is computed."""
+        taken = 0
+        for number, batch in enumerate(self._batches):
+            passage = self._passages.pop(number, None) or self.course.start(batch)
+            passage.reach(vertex)
+            yield passage
+            taken += passage.nbytes
+            if taken <= _MEMORY:
+                self._passages[number] = passage
 
 
 def is_held(number: int, held_back: float) -> bool:
