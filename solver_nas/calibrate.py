@@ -336,6 +336,8 @@ def _checked(parts: Iterable[Any]) -> Iterable[Any]:
     for number, part in enumerate(parts):
         entries = part.values() if isinstance(part, Mapping) else part if isinstance(part, tuple | list) else (part,)
         for entry in entries:
+            if hasattr(entry, "shape") and tuple(entry.shape[:1]) == (0,):
+                raise CalibrationError(f"there are no samples in batch {number}")
             if hasattr(entry, "shape") and not _finite(entry):
                 raise CalibrationError(f"there is NaN or infinity in batch {number}")
         yield part

@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import typer
@@ -85,12 +86,15 @@ def arrays(path: Path) -> dict[str, NDArray[Any]]:
         StoreError: it holds something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as found:
-            if not isinstance(found, np.lib.npyio.NpzFile):
-                raise StoreError(f"{str(path)!r} holds a single array; write arrays by name with numpy.savez")
-            return {name: found[name] for name in found.files}
-    except (ValueError, OSError, EOFError, KeyError) as error:
-        raise StoreError(f"{str(path)!r} is no file of arrays (numpy.savez): {error}") from error
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            if isinstance(found, np.lib.npyio.NpzFile):
+                return {name: found[name] for name in found.files}
+    except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
+        raise StoreError(
+            f"{str(path)!r} is no file of arrays: write arrays of numbers by the names of inputs with numpy.savez"
+        ) from error
+    raise StoreError(f"{str(path)!r} holds a single array; write arrays by the names of inputs with numpy.savez")
 
 
 def wishes(model: OnnxModel, texts: Sequence[str] | None) -> dict[Handle, int]:

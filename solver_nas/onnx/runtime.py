@@ -103,6 +103,8 @@ def _first_line(error: Exception) -> str:
 def checked(structure: Structure, inputs: object, *, rows: bool = False) -> dict[str, Array]:
     """Arrays by the names of inputs, of the types and sizes that the model takes.
 
+    Real numbers come in its precision, and whole numbers of fewer bits in its own.
+
     Args:
         structure: of the model.
         inputs: what the caller has given.
@@ -116,21 +118,24 @@ def checked(structure: Structure, inputs: object, *, rows: bool = False) -> dict
         raise RequestError(
             f"give arrays by the names of inputs, such as {{{name!r}: ...}}, got {type(inputs).__name__}"
         )
-    found = {str(name): np.asarray(array) for name, array in inputs.items()}
-    if set(found) != set(structure.inputs):
-        raise RequestError(f"the model takes the inputs {sorted(structure.inputs)}, got {sorted(found)}")
-    for name, array in found.items():
+    given = {str(name): np.asarray(array) for name, array in inputs.items()}
+    if set(given) != set(structure.inputs):
+        raise RequestError(f"the model takes the inputs {sorted(structure.inputs)}, got {sorted(given)}")
+    found = {}
+    for name, array in given.items():
         fact = structure.facts[name]
         shape, dtype = structure.declared[name], np.dtype(helper.tensor_dtype_to_np_dtype(fact.dtype))
         fits = len(shape) == array.ndim and all(
             want in (None, size) or (rows and axis == 0)
             for axis, (want, size) in enumerate(zip(shape, array.shape, strict=True))
         )
-        if not fits or array.dtype != dtype:
+        suits = array.dtype.kind == dtype.kind == "f" or np.can_cast(array.dtype, dtype, "safe")
+        if not fits or not suits:
             told = " x ".join("?" if size is None else str(size) for size in shape) or "a single number"
             raise RequestError(
                 f"input {name!r} takes {dtype} of shape {told}, got {array.dtype} of shape {array.shape}"
             )
+        found[name] = array.astype(dtype, copy=False)
     return found
 
 

@@ -156,7 +156,7 @@ def test_nothing_is_changed_if_it_computes_something_else(model: OnnxModel, monk
         pytest.param(
             {"x": np.zeros((2, 4, 10), np.float32), "flag": np.array(True)}, "of shape .* x 3 x 10", id="shape"
         ),
-        pytest.param({"x": np.zeros((2, 3, 10)), "flag": np.array(True)}, "takes float32", id="type"),
+        pytest.param({"x": np.zeros((2, 3, 10), int), "flag": np.array(True)}, "takes float32", id="type"),
         pytest.param(np.zeros((2, 3, 10)), "give arrays by the names of inputs", id="no names"),
     ],
 )
@@ -165,6 +165,12 @@ def test_inputs_that_do_not_suit_are_told(model: OnnxModel, inputs: object, text
         load(small_model(), inputs=inputs)  # type: ignore[arg-type] # that is the point
     with pytest.raises(RequestError, match=text):
         model(inputs)  # type: ignore[arg-type] # likewise
+
+
+def test_real_numbers_come_in_the_precision_of_the_model(model: OnnxModel) -> None:
+    x = np.random.default_rng(0).normal(size=(2, 3, 10)).astype(np.float32)
+    found, wanted = (model({"x": one, "flag": np.array(True)}) for one in (x.astype(np.float64), x))
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
 
 
 def test_what_cannot_be_tried_out_is_not_changed(model: OnnxModel, monkeypatch: pytest.MonkeyPatch) -> None:
