@@ -66,7 +66,7 @@ def test_the_table_of_onnx_operators_is_that_of_the_registry() -> None:
     assert rows == [(name, one.note, "yes" if one.exact else "no") for name, one in known.items()]
 
 
-@pytest.mark.parametrize("name", ["flow", "structure", "trade_off"])
+@pytest.mark.parametrize("name", ["flow", "measured", "structure", "trade_off"])
 def test_the_figures_can_be_drawn(name: str, tmp_path: Path) -> None:
     script = runpy.run_path(str(ROOT / "docs" / "examples" / f"figure_{name}.py"))
     script["main"](tmp_path / "figure.svg")
