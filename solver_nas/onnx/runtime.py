@@ -51,6 +51,7 @@ def session(model: ModelProto, *, threads: int = 1, optimise: bool = True) -> Se
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = threads
+    options.enable_cpu_mem_arena = False  # each session would keep what it once has taken
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
