@@ -26,7 +26,8 @@ STYLES = {  # Okabe and Ito: told apart by everybody
 def rows(text: str) -> list[tuple[str, float, str, list[float]]]:
     """Model, its measure, budget, and the measure that is left with each of the methods."""
     found, model, original = [], "", 0.0
-    for line in re.findall(r"^\| .*(?=\n)", text, re.MULTILINE):
+    first_table = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    for line in first_table[0].splitlines() if first_table else ():
         first, share, *cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) == len(STYLES) and re.fullmatch(r"0\.\d+", share):
             if first:
