@@ -138,6 +138,8 @@ def calibrate(
         held_back = max(float(held_back), 1 / len(given))
     for batch in given:
         batch.counting(mask)
+    if loss is not None and not callable(loss):
+        raise CalibrationError(f"a loss is a function of what the model returns and the target, got {loss!r}")
     course = model.course()
     wanted = worth_watching(model)
     unseen = _unseen(course, wanted)
@@ -284,7 +286,7 @@ def _slopes(
     found = {name: Slopes.empty(model[name].nout) for name in makers}
     with show_progress("taking gradients", len(batches), show=progress) as advance:
         for batch in batches:
-            for name, value, gradient in course.slopes(batch, makers, loss):
+            for name, value, gradient in course.slopes(batch, makers, _told(loss)):
                 # The loss is a mean over samples.
                 changes = by_sample(value * gradient, model.tensor(name)) * max(batch.rows, 1)
                 found[name] = found[name].seen(changes)
@@ -295,6 +297,23 @@ def _slopes(
                     )
             advance()
     return found
+
+
+def _told(loss: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """The same, with errors that say so if it got no target."""
+
+    def checked(found: Any, target: Any) -> Any:
+        try:
+            return loss(found, target)
+        except Exception as error:
+            if target is None:
+                raise CalibrationError(
+                    f"the loss cannot be computed, and batches have no targets: give tuples of inputs with the target "
+                    f"behind them ({type(error).__name__}: {error})"
+                ) from error
+            raise
+
+    return checked
 
 
 def gathered(model: Editable, batches: object, size: int | None) -> tuple[Batch, ...]:

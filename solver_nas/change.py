@@ -202,6 +202,10 @@ class Plan:
         Source: layer by layer with inputs of the pruned network, He et al. 2017 (arXiv 1707.06168) and Luo et al. 2017
         (arXiv 1707.06342).
         """
+        if not hasattr(calibration, "model"):
+            raise RequestError(
+                f"call calibrate(model, samples), and give what it returns; got {type(calibration).__name__}"
+            )
         if calibration.model is not self.model:
             raise RequestError("this is the calibration of another model; calibrate the one that the plan is for")
         plain = self._selected()
@@ -263,9 +267,12 @@ class Plan:
 
     def __str__(self) -> str:
         """The sizes that change, and the certificate."""
-        lines = size_table(self.sizes, self.indices) or ["nothing changes"]
+        return "\n".join([*(size_table(self.sizes, self.indices) or ["nothing changes"]), *self.told()])
+
+    def told(self) -> list[str]:
+        """Costs, certificate and refit, a line each."""
         refitted = [] if self.compensation is None else [str(self.compensation)]
-        return "\n".join([*lines, *self._costs(), str(self.certificate), *refitted, *self.notes])
+        return [*self._costs(), str(self.certificate), *refitted, *self.notes]
 
     def _costs(self) -> list[str]:
         """A line for every cost that has a limit."""
@@ -329,11 +336,13 @@ class Change:
         model: what it was asked to change.
         plan: what was applied; `None` if the request was impossible and nothing was changed.
         explanation: why an exact request was impossible, in words; empty if it was not.
+        rounds: what was applied one after the other, if there were several rounds, of which `plan` is the last one.
     """
 
     model: Model
     plan: Planned | None
     explanation: str = ""
+    rounds: tuple[Plan, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether a plan was applied."""
@@ -347,11 +356,26 @@ class Change:
     @property
     def sizes(self) -> Mapping[str, tuple[int, int]]:
         """Vertex name -> (neurons before, after); empty if nothing was changed."""
+        if self.rounds:
+            first, last = self.rounds[0].sizes, self.rounds[-1].sizes
+            return {name: (before, last[name][1]) for name, (before, _) in first.items()}
         return self.plan.sizes if self.plan else {}
 
     def __str__(self) -> str:
-        """The plan, or why there is none."""
-        return "\n".join(part for part in (self.explanation, str(self.plan or "nothing was changed")) if part)
+        """The plan, or why there is none; of several rounds, what all of them have changed, and then each one."""
+        told = [self.explanation]
+        if self.rounds:
+            indices = {name: np.arange(before) for name, (before, _) in self.sizes.items()}
+            for plan in self.rounds:
+                indices = {name: np.where(index < 0, -1, indices[name][index]) for name, index in plan.indices.items()}
+            told += size_table(self.sizes, indices)
+            told += [
+                "\n".join([f"round {number}, compared with the network before it:", *plan.told()])
+                for number, plan in enumerate(self.rounds, 1)
+            ]
+        else:
+            told.append(str(self.plan or "nothing was changed"))
+        return "\n".join(part for part in told if part)
 
 
 class Planned(Protocol):

@@ -51,13 +51,16 @@ class Compensation:
 
     @property
     def layers(self) -> int:
-        """How many layers were refitted."""
-        return sum(refit.how == "refitted" for refit in self.refits.values())
+        """How many layers were refitted, their weights or their biases."""
+        return sum(refit.how in {"refitted", "bias"} for refit in self.refits.values())
 
     def __str__(self) -> str:
         """In a line."""
         if np.isnan(self.error):
-            return "nothing was refitted: there are no outputs that vary on samples held back"
+            return (
+                "nothing was refitted: no batch of samples could be held back, as there is but one, or the outputs do "
+                "not vary on it"
+            )
         told = f"error of the outputs on samples held back {self.error:.3g}, without refitting {self.plain:.3g}"
         return f"{self.layers} of {len(self.refits)} layers refitted; {told}"
 

@@ -24,7 +24,7 @@ from solver_nas.requests import is_whole
 from solver_nas.rounds import in_rounds
 from solver_nas.sensitivity import measured
 from solver_nas.solve import GAP, TIME_LIMIT
-from solver_nas.utilities import deviation_times_outgoing
+from solver_nas.utilities import contribution, deviation_times_outgoing
 from solver_nas.verbs import Outcome, verb
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ def shrink(
             `"gaussian"`, `"rank"`; see `solver_nas.normalise`.
         compensate: whether weights are refitted if there are samples.
         rounds: in how many steps, each by the same factor, with utilities measured anew in between. Several rounds are
-            one step for `undo`, and have no `plan`.
+            one step for `undo`; `change.rounds` has their plans, each compared with the network before it, and there is
+            no `shrink.plan` for them.
         metric: a function of the model that says how good it is, higher being better: a round after which it is worse
             by more than `tolerance` is taken back, and is the last one. Use other samples than `data` in it.
         tolerance: how much of the metric may be lost.
@@ -116,12 +117,14 @@ def shrink(
     held = [held_outputs(_checked(model))] if keep_outputs else []
     if not (is_whole(rounds) and rounds >= 1):
         raise RequestError(f"rounds is a number from 1 on, got {rounds!r}")
+    if not tolerance >= 0:
+        raise RequestError(f"tolerance says how much of the metric may be lost, 0 or more, got {tolerance!r}")
 
     def made(wanted: Limits, samples: object) -> tuple[Plan | None, Explanation | None]:
         ask = Ask(model, free=tuple(model), limits=[_some(wanted), held], insert=False, gap=gap)
         calibration = calibration_of(model, samples, progress=progress)
         found: list[tuple[float, tuple[Plan | None, Explanation | None]]] = []
-        for own in candidates(calibration, utility, progress=progress):
+        for own in candidates(calibration, utility, compensate=compensate, progress=progress):
             worth = scaled(model, own, normalise)
             plan, explanation = make_plan(ask, worth, steps, time_limit=time_limit, seed=seed, init="preserve")
             error = math.inf
@@ -169,14 +172,19 @@ def refitted(plan: Plan, calibration: Calibration, *, compensate: bool, progress
 
 
 def candidates(
-    calibration: Calibration | None, utility: Utility | None, *, progress: bool | None
+    calibration: Calibration | None, utility: Utility | None, *, compensate: bool, progress: bool | None
 ) -> Iterator[Utility | None]:
-    """What is tried: the caller's, or several that are measured, of which no one is best for all networks."""
+    """What is tried: the caller's, or several that are measured, of which no one is best for all networks.
+
+    Measuring takes for granted that weights are refitted afterwards; where they are not, contributions are tried, too.
+    """
     if calibration is None or utility is not None:
         yield utility
     else:
         yield measured(calibration, reconstruction, progress=progress)
         yield measured(calibration, deviation_times_outgoing, progress=progress)
+        if not compensate:
+            yield contribution
 
 
 def _samples(data: object) -> object:

@@ -38,6 +38,15 @@ class Batch:
     rows: int
     target: Any = None
 
+    def __post_init__(self) -> None:
+        """Targets belong to samples.
+
+        Raises:
+            CalibrationError: there are more or fewer of them.
+        """
+        if self.rows and self.target is not None and (len(self.target) if self.target.ndim else 0) != self.rows:
+            raise CalibrationError(f"there are {self.rows} samples, and targets of shape {tuple(self.target.shape)}")
+
     def counting(self, mask: str | None) -> NDArray[np.bool_] | None:
         """Which positions count, (samples, steps), by an input that is not zero there; `None` if all do.
 
@@ -52,7 +61,10 @@ class Batch:
         array = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
         if array.ndim != _POSITIONS:
             raise CalibrationError(f"a mask has a number for each sample and step, input {mask!r} has {array.shape}")
-        return np.asarray(array != 0)
+        found = np.asarray(array != 0)
+        if array.dtype.kind != "b" and not (array[found] == 1).all():
+            raise CalibrationError(f"a mask holds zeros and ones, input {mask!r} holds {array[found].flat[0]!s}, too")
+        return found
 
 
 class Passage(ABC):

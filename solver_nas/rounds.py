@@ -44,14 +44,15 @@ def in_rounds(
         progress: whether to show a bar; by default on a terminal if it takes long.
 
     Returns:
-        The change of the last round that was kept; its explanation says if there should have been more.
+        The change of all rounds that were kept; its explanation says if there should have been more.
     """
     view = View.of(model)
     stages = [
         [one for limit in listed(limits) for one in limit.stage(view, Fraction(number, rounds))]
         for number in range(1, rounds + 1)
     ]
-    last, told = None, ""
+    made: list[Plan] = []
+    told = ""
     with model.transaction():
         before = score(metric, model)
         with show_progress("rounds", rounds, show=progress) as advance:
@@ -71,12 +72,12 @@ def in_rounds(
                             )
                         for callback in callbacks:
                             callback(Change(model, plan))
-                        last = plan
+                        made.append(plan)
                 except _TooMuchError as error:
                     told = str(error)
                     break
                 advance()
-    return Change(model, last, told)
+    return Change(model, made[-1] if made else None, told, tuple(made))
 
 
 class _TooMuchError(Exception):
@@ -91,6 +92,8 @@ def score(metric: Callable[[Editable], float] | None, model: Editable) -> float 
     """
     if metric is None:
         return None
+    if not callable(metric):
+        raise RequestError(f"a metric is a function of the model that returns a number, got {metric!r}")
     found = metric(model)
     try:
         value = float(found)

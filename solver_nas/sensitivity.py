@@ -16,6 +16,7 @@ from solver_nas.passage import is_held
 from solver_nas.progress import progress as show_progress
 from solver_nas.readers import classes_of, found_of, makers_of, readings_of, rising
 from solver_nas.reconstruction import reconstruction
+from solver_nas.requests import is_whole
 from solver_nas.utility import checked
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from solver_nas.passage import Batch, Passage
     from solver_nas.readers import Found, Reading
 
+_STILL = 1e-12  # relative: what varies less than this does not vary
 _WIDTHS = (0.25, 0.5, 0.75)  # shares of the neurons that are taken away
 _FEWEST, _MOST, _WORK = 8, 64, 2 * 10**10  # samples, and multiplications that all of them together may take
 
@@ -85,8 +87,15 @@ def measured(
         UtilityError: of a utility that is no finite number.
         CalibrationError: widths that make no sense, or the model cannot be run.
     """
+    if not hasattr(calibration, "batches"):
+        raise CalibrationError(
+            f"measured makes a utility of what calibrate returns: utility=measured(calibration); got "
+            f"{type(calibration).__name__}"
+        )
     if not widths or list(widths) != sorted(set(widths)) or not 0 < widths[0] <= widths[-1] < 1:
         raise CalibrationError(f"widths are shares between 0 and 1, ascending, got {widths!r}")
+    if samples is not None and not (is_whole(samples) and samples > 0):
+        raise CalibrationError(f"a positive number of samples is used, got {samples!r}")
     wanted = _enough(calibration.model) if samples is None else samples
     batches, seen = [], 0
     parts = list(enumerate(calibration.batches))
@@ -144,6 +153,11 @@ class _Measuring:
         self._judged = judged(self._model)
         expected = [self._outcome(course.start(batch), number) for number, batch in enumerate(self._batches)]
         scale = spread_of(expected)
+        if not any(self._varies(vertex) for vertex in self._model):
+            raise CalibrationError(
+                "what neurons compute is the same for all of these samples, so that nothing can be measured: give "
+                "others, or another utility"
+            )
         bases = [course.start(batch) for batch in self._batches]
         curves: list[list[tuple[int, float]]] = []
         with show_progress("measuring", len(groups), show=progress) as advance:
@@ -151,6 +165,10 @@ class _Measuring:
                 curves.append(self._curve(group, bases, expected, scale))
                 advance()
         return self._shared_out(groups, curves)
+
+    def _varies(self, vertex: Handle) -> bool:
+        seen = observed(vertex).statistics
+        return seen is not None and bool((seen.deviation**2 > _STILL * seen.power).any())
 
     def _groups(self) -> Iterator[_Group]:
         """Vertices whose neurons can go, together with those that make the same ones."""

@@ -77,7 +77,10 @@ def verb(planned: type[T]) -> Callable[[Callable[P, Outcome[T]]], Verb[P, T]]:
         def plan(*args: P.args, **kwargs: P.kwargs) -> T:
             made = work_out(*args, **kwargs)
             if made.steps is not None:
-                raise RequestError("several rounds cannot be planned: each depends on what the one before it has made")
+                raise RequestError(
+                    "rounds with a metric cannot be planned, nor several rounds: each depends on what the one before "
+                    "it has made"
+                )
             if made.plan is None:
                 assert made.explanation is not None, "keeping everything is explained"
                 raise impossible(made.explanation)

@@ -248,7 +248,7 @@ def _planned(asked: Asked, *, refit: bool) -> tuple[OnnxModel, Plan, dict[str, f
     wanted = (asked.macs, asked.params, asked.memory, asked.activations)
     if not changes and all(one is None for one in wanted) and asked.multiple == 1:
         raise RequestError("say what is wanted: --set NAME=-16, or a limit such as --macs 0.5")
-    worths, calibration = _worths(asked, model)
+    worths, calibration = _worths(asked, model, refit=refit)
     clock.append(time.perf_counter())
     seconds = {"read": clock[1] - clock[0], "labels": clock[2] - clock[1], "utility": clock[3] - clock[2]}
     plans = []
@@ -266,7 +266,7 @@ def _planned(asked: Asked, *, refit: bool) -> tuple[OnnxModel, Plan, dict[str, f
     return model, min(judged, key=lambda one: one[1])[0], seconds
 
 
-def _worths(asked: Asked, model: OnnxModel) -> tuple[list[Callable[[Handle], Any]], Calibration | None]:
+def _worths(asked: Asked, model: OnnxModel, *, refit: bool) -> tuple[list[Callable[[Handle], Any]], Calibration | None]:
     """What a neuron is worth, on one scale for all layers, and what is known from samples, if there are any.
 
     Several where it is measured, of which the one is to be taken that gets closest.
@@ -281,7 +281,7 @@ def _worths(asked: Asked, model: OnnxModel) -> tuple[list[Callable[[Handle], Any
     show = False if asked.as_json else None
     calibration = calibrate(model, arrays(asked.data), progress=show)
     own = _UTILITIES.get(kind)
-    found = [worth for worth in fit.candidates(calibration, own, progress=show) if callable(worth)]
+    found = [worth for worth in fit.candidates(calibration, own, compensate=refit, progress=show) if callable(worth)]
     return [normalised(worth, scale.value) for worth in found], calibration
 
 

@@ -325,7 +325,8 @@ class Comparison(Limit):
             return []
         if self.sign == "<=":
             end = halfway(value, end, share)
-        return [replace(self, end=end, text=f"{self.text} (= {shown(end)})")]
+        text = f"{self.text} (= {shown(end)})" if share == 1 else f"{shown(end)} on the way to {self.text}"
+        return [replace(self, end=end, text=text)]
 
     def __str__(self) -> str:
         """As it is written."""

@@ -54,9 +54,10 @@ class TorchCourse(Course):
         self, batch: Batch, vertices: Sequence[str], loss: Callable[[Any, Any], Any]
     ) -> Iterator[tuple[str, Array, Array]]:
         """What some vertices compute, and the gradient of a loss with respect to it."""
-        given = {
-            name: value.detach().requires_grad_() if _learned(value) else value for name, value in self.given().items()
-        }
+        given = self.given()
+        # Of buffers, such as the means of a batch normalisation, there need be no derivatives.
+        for key in self._holders.keys() - self.structure.buffers:
+            given |= {node: self.tensors[key].detach().requires_grad_() for node in self._holders[key]}
         copies = {name: one.clone() if isinstance(one, torch.Tensor) else one for name, one in batch.inputs.items()}
         given |= copies
         known: dict[Node, Any] = {}
@@ -193,7 +194,3 @@ class TorchPassage(Passage):
                     f"have to be of the shapes that the module was traced with"
                 ) from error
         return found
-
-
-def _learned(value: object) -> bool:
-    return isinstance(value, torch.Tensor) and value.dtype.is_floating_point

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from solver_nas import Network, calibrate, plan_change, utilities
+from solver_nas import Network, calibrate, limits, plan_change, shrink, utilities
 from solver_nas import nn as layers
+from solver_nas.errors import CalibrationError, RequestError
 from solver_nas.passage import is_held
 from solver_nas.torch import trace
 
@@ -145,7 +146,7 @@ def test_without_outputs_that_vary_nothing_is_refitted() -> None:
     model = trace(Rounding(), x[:8])
     plan = plan_change(model["first"], -12).compensate(calibrate(model, x, progress=False), progress=False)
     assert not refitted(plan).arrays
-    assert "there are no outputs that vary" in str(plan)
+    assert "not vary on it" in str(plan)
 
 
 class Block(nn.Module):
@@ -259,3 +260,64 @@ def test_small_variances_are_no_less_than_zero(scale: float) -> None:
     deviation = np.sqrt(seen.var(axis=0) + 1e-5)
     missing = (np.asarray(net.activations(x)["norm"]) - norm) * deviation
     assert (missing**2).sum() / (seen**2).sum() == pytest.approx(refit.left, rel=0.02)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_gradients_behind_batch_norms(training: bool) -> None:
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+    x, y = torch.rand(16, 1, 8, 8), torch.randint(3, (16,))
+    module.train(training)
+    model = trace(module, x[:16])
+    calibrate(model, (x, y), loss=nn.functional.cross_entropy, progress=False)
+    first, rest = module.eval()[:1], module[1:]
+    seen = first(x).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(nn.functional.cross_entropy(rest(seen), y), [seen])
+    slopes = (seen.detach() * gradient).sum(dim=(2, 3)) * len(x)
+    assert np.allclose(utilities.taylor(model["0"]), slopes.abs().mean(0), rtol=1e-4)
+    assert np.allclose(utilities.fisher(model["0"]), (slopes**2).mean(0) / 2, rtol=1e-4)
+
+
+def _dense() -> Network:
+    net = Network(seed=0)
+    net.output(layers.dense(layers.dense(net.input("x", 4), 8, activation="tanh", name="hidden"), 3, name="out"))
+    return net
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_targets_belong_to_samples(count: int) -> None:
+    net, x = _dense(), np.zeros((4, 4))
+    with pytest.raises(CalibrationError, match="4 samples, and targets of shape"):
+        calibrate(net, (x, np.zeros(count)), loss=lambda found, target: ((found - target) ** 2).mean())
+
+
+def test_a_loss_without_targets_says_so() -> None:
+    net, x = _dense(), np.random.default_rng(0).normal(size=(16, 4))
+    with pytest.raises(CalibrationError, match="batches have no targets"):
+        calibrate(net, x, loss=lambda found, target: ((found - target) ** 2).mean(), progress=False)
+    calibrate(net, x, loss=lambda found, _: (found**2).mean(), progress=False)
+    assert np.ptp(utilities.taylor(net["hidden"])) > 0
+
+
+def test_masks_hold_zeros_and_ones() -> None:
+    module, ids = Reader(7), torch.randint(0, 20, (16, 8))
+    given = {"ids": ids, "attention_mask": torch.ones(16, 8, dtype=torch.long)}
+    model = trace(module, kwargs={name: array[:8] for name, array in given.items()})
+    with pytest.raises(CalibrationError, match="a mask holds zeros and ones, input 'ids' holds"):
+        calibrate(model, given, mask="ids", progress=False)
+
+
+@pytest.mark.parametrize("x", [np.ones((32, 4)), np.array([[0.1, 0.2, -0.3, 0.4]])], ids=["constant", "single"])
+def test_samples_that_are_all_the_same_say_nothing_about_neurons(x: Any) -> None:
+    net = _dense()
+    with pytest.raises(CalibrationError, match="what neurons compute is the same for all of these samples"):
+        shrink(net, [limits.params(net) <= 0.5 * limits.now], data=x, progress=False)
+    assert net["hidden"].nout == 8
+
+
+def test_what_is_no_calibration_is_told() -> None:
+    net = _dense()
+    plan: Any = plan_change(net["hidden"], -2)
+    with pytest.raises(RequestError, match="call calibrate"):
+        plan.compensate(np.zeros((4, 4)))
+    with pytest.raises(CalibrationError, match=r"utility=measured\(calibration\)"):
+        plan_change(net["hidden"], -2, utility=utilities.measured)

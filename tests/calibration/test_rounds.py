@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -51,8 +52,13 @@ def test_every_round_is_told() -> None:
     def told(_: object) -> None:
         seen.append(params(net).value / before)
 
-    shrink(net, [params(net) <= 0.4 * now], data=X, rounds=3, strategy=strategies.after(told))
-    assert len(seen) == 3
+    change = shrink(net, [params(net) <= 0.4 * now], data=X, rounds=3, strategy=strategies.after(told))
+    assert len(seen) == len(change.rounds) == 3
+    assert change.sizes["first"] == (12, net["first"].nout)
+    text = str(change)
+    assert re.search(rf"^first +12 +{net['first'].nout} ", text, re.MULTILINE)
+    assert text.index("round 1, compared") < text.index("on the way to params <= 0.4 * now") < text.index("round 3")
+    assert f"params <= 0.4 * now (= {0.4 * before:.6g})" in text.partition("round 3")[2]
     for share, place in zip(seen, (1, 2, 3), strict=True):
         assert 0.6 * 0.4 ** (place / 3) < share <= 0.4 ** (place / 3)
 
@@ -131,7 +137,7 @@ def test_what_makes_no_sense_is_told(options: dict[str, Any], told: str) -> None
 
 def test_rounds_have_no_plan_and_no_limits_of_old_neurons() -> None:
     net = small()
-    with pytest.raises(RequestError, match="several rounds cannot be planned"):
+    with pytest.raises(RequestError, match="cannot be planned, nor several rounds"):
         shrink.plan(net, [params(net) <= 0.5 * now], rounds=2)
     with pytest.raises(RequestError, match="cannot be kept in several rounds"):
         shrink(net, [params(net) <= 0.5 * now, limits.keep(net["first"], [3])], rounds=2)
